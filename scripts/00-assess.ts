@@ -62,7 +62,7 @@ Options:
                      of each copy of the CA.
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
                      for programs, with the version of its fields, and a summary.
-    --json           The same as --output json.
+    --json           Print as --output json does.
     --kubeadm-config Print only the configuration for --config of kubeadm's phases, from etcd's
                      data: for clusters that this kit does not repair.
     --etcd-data DIR  etcd's data directory (default: found by itself). If etcd is on other machines:

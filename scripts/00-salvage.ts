@@ -189,7 +189,7 @@ secret:  Looks in every Secret of etcd's data: a cluster that manages itself by 
          it: from --certificate-key-file, or typed.
 disk:    Searches free blocks, where deleted files stay until they are overwritten: do not write to
          that disk first. Reads the disk once; that takes long. Finds keys and encryption
-         configurations. An encryption configuration is restored if it opens what etcd holds. If
+         configurations. An encryption configuration is restored if it decrypts etcd's data. If
          several do, you choose one.
 files:   Searches no memory and no disk. Every other run of this script does the same, too. Restores
          keys from an old folder beside, such as pki.bak or kubernetes.old. Restores lost files that

@@ -110,7 +110,7 @@ to pki/sa-old.pub. RSA takes about a minute and half a gigabyte of memory, ECDSA
 Options:
     --from FILE        A public key that may be the old one: a copy of sa.pub, or published keys
                        (JWKS). It is tried first.
-    --token-file FILE  More old tokens, one a line, for instance from workers:
+    --token-file FILE  Use more old tokens, one a line, for instance from workers:
                        /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token
     --kid KID          The key to look for, if the tokens of kube-system do not name it.
     --dry-run          Compute the key, but do not write it.

@@ -87,8 +87,8 @@ Options:
     --token-file FILE  The token and the CA (default: token). open wrote this worker's own to
                        token.d/NODE/token on the first control plane node. Copy it with scp.
     --without NODES, --lost NODES
-                       The same as for open: a node that is left out does not join.
-    --etcd-data DIR    Where etcd's data would be, if this were a control plane node (default: all
+                       Nodes that were left out with open: they do not join.
+    --etcd-data DIR    The place of etcd's data, if this were a control plane node (default: all
                        usual places are looked at).`;
 
 const OPTIONS = {

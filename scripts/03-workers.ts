@@ -201,7 +201,7 @@ Options:
                        nothing.
     --lost NODES       Nodes that are lost for good. They count as those of --without, and close
                        prints what deletes their Nodes. A node that renews its Lease is refused.
-    --wait MINUTES     How long close waits for the nodes (default: 15).`;
+    --wait MINUTES     The time that close waits for the nodes (default: 15).`;
 
 const OPTIONS = {
   "one-token": { type: "boolean", default: false, of: ["open"] },

@@ -213,7 +213,7 @@ Options:
     --all            Print every check, also those that are good, and those that could not be made.
     --output WORD    short: one line for each. json: all checks, for programs, with a summary, the
                      version of these fields, and what a repair has changed and left.
-    --json           The same as --output json.
+    --json           Print as --output json does.
     --wait SECONDS   Check again until nothing fails, or the time is over. It says for what it
                      waits.
     --without NODES  Nodes that are away for now: they are not asked, and nobody waits for them. It

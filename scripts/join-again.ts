@@ -138,7 +138,7 @@ API server runs on it, or if another member of etcd lists it. If etcd's data is 
 other members say whether this one was removed. If none of them answers, --lost says so.
 
 Options:
-    --address IP:PORT     Where its API server listened, and will listen.
+    --address IP:PORT     The address of its API server, before and after.
     --kubernetes VERSION  The cluster's version, such as v1.34.4: it decides the file's format.
     --lost NODE           The name of this node: it is lost, although etcd's data is here, or
                           although nothing shows that it was a control plane node.

@@ -145,13 +145,13 @@ Options:
                      count.
     --worker NODES   Nodes that are workers, although their label calls them control plane nodes:
                      etcd has no member of theirs.
-    --user NAME      Lines for your machine log in as this user, who may use sudo there without
-                     a password (default: root).
-    --json           The plan as data, also a refusal: npm run repair follows it.
+    --user NAME      Log in as this user in lines for your machine (default: root). The user may use
+                     sudo on the nodes without a password.
+    --json           Print the plan as data, also a refusal: npm run repair follows it.
     --deep           Search the disk as well, which takes long.
-    --no-disk        With --deep: do not read the disk.
+    --no-disk        Do not read the disk in the search of --deep.
     --device DEVICE, --image FILE
-                     With --deep: read this instead of the device that holds /etc/kubernetes.
+                     Read this in place of the device of /etc/kubernetes in the search of --deep.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
             3 refused: the plan has to be made on another control plane node, or you have to

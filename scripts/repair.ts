@@ -113,14 +113,15 @@ the same line again continues.
 Options:
     --yes            Ask nothing. If a decision is open, it ends with 3, and prints the options that
                      decide.
-    --new-keys       With --yes: make new keys if the old ones are nowhere.
+    --new-keys       Make new keys with --yes, if the old ones are nowhere.
     --deep           Search the disk of the node for lost keys as well, which takes long.
-    --lost NODES     These are lost for good.
-    --without NODES  These are away for now: nothing is typed on them, and nobody waits for them.
+    --lost NODES     Nodes that are lost for good.
+    --without NODES  Nodes that are away for now: nothing is typed on them, and no step waits for
+                     them.
     --lost-on NODES  Control plane nodes that you have searched: their keys are lost, too.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good.
-    --worker NODES   These are workers, although their label calls them control plane nodes.
+    --worker NODES   Nodes that are workers, although their label calls them control plane nodes.
     --endpoint HOST:PORT
                      The API's address, if the files and objects that record it disagree.
     --address NODE=IP,…
@@ -128,7 +129,7 @@ Options:
     --etcd-data DIR  etcd's data directory on the nodes (default: found by itself).
     --kit FILE       Take this kit.tar.gz (default: this checkout or kit, packed again).
     --log FILE       Write each command into this new file (default: repair-TIME.log, here).
-    --clean-up       After the proof: remove what the repair has saved, and the kit.
+    --clean-up       Remove what the repair has saved, and the kit, after the proof.
 
 Exit codes: 0 repaired and verified, or nothing has to be done, 1 stopped (see the hint),
             2 a check of part 5 fails at the end, 3 refused: waits for your decision,

@@ -229,7 +229,7 @@ Options:
                       address.
     --skip-hash-check Restore although SNAPSHOT has no sum: it is a copy of etcd's member/snap/db.
     --disarm          Do not take over etcd's alarms (NOSPACE, CORRUPT) into the new data.
-    --etcd-data DIR   Where etcd's data goes (default: where kubeadm's configuration has it).`;
+    --etcd-data DIR   The place for etcd's data (default: where kubeadm's configuration has it).`;
 
 const OPTIONS = {
   as: { type: "string" },

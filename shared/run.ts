@@ -282,7 +282,7 @@ interface Irreversible {
 export const FOR_GOOD = {
   newKeys: {
     what: "new shared keys (KEYS): what the old ones signed is rejected until parts 3 and 4 have renewed it",
-    back: "until part 3, if the old keys turn up: put them into the place of the new ones, and part 1 again",
+    back: "until part 3, if the old keys are found: put them into the place of the new ones, and part 1 again",
   },
   memberOut: {
     what: "NODE is taken out of etcd's members, and what only its data holds is lost. A machine of that name joins as a new, empty member",

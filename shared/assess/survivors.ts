@@ -111,7 +111,7 @@ function kubeadmCerts({ data }: PartialFacts): Survivor {
   return {
     where,
     hope: "worth a try",
-    detail: `it is in etcd's data; ${command("00-salvage secret")} opens it with the key that kubeadm init --upload-certs printed`,
+    detail: `it is in etcd's data; ${command("00-salvage secret")} decrypts it with the key that kubeadm init --upload-certs printed`,
   };
 }
 

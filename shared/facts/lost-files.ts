@@ -55,7 +55,7 @@ interface Loss {
 const FLAGS: Record<string, Loss> = {
   "--audit-policy-file":             { standIn: true, without: "part 2 puts a replacement there, which records metadata only" },
   "--config":                        { of: "kube-scheduler", standIn: true, without: "part 2 puts a replacement there, with kube-scheduler's defaults: profiles and extenders of yours are lost" },
-  "--encryption-provider-config":    { without: "kube-apiserver does not start, and nothing else opens what is encrypted in etcd", choice: "what is encrypted in etcd stays unreadable, and new Secrets are stored unencrypted. A file that names only a KMS plugin holds no key: RUNBOOK-MORE \"Files that kubeadm never made\" has the lines for it" },
+  "--encryption-provider-config":    { without: "kube-apiserver does not start, and nothing else decrypts etcd's data", choice: "what is encrypted in etcd stays unreadable, and new Secrets are stored unencrypted. A file that names only a KMS plugin holds no key: RUNBOOK-MORE \"Files that kubeadm never made\" has the lines for it" },
   "--authentication-config":         { choice: "its issuers' tokens are refused, and anonymous requests are as --anonymous-auth says: allowed by default" },
   "--authorization-config":          { choice: "--authorization-mode=Node,RBAC takes its place, so its webhooks are asked no more" },
   "--admission-control-config-file": { choice: "admission plugins have their defaults: PodSecurity enforces nothing in a namespace without its labels" },

@@ -173,7 +173,7 @@ export function openSecret(
   if (!secret || certificateKey === undefined) {
     say(
       secret
-        ? "the Secret is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key"
+        ? "the Secret is there: ./bunw scripts/00-salvage.ts secret decrypts it with its certificate key"
         : "the Secret is not in etcd's data: kubeadm keeps it there for two hours",
     );
     return false;

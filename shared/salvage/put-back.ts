@@ -79,9 +79,7 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
     const open = configs.filter((lost) => !taken.some(({ path }) => path === lost.path));
     const choices = open.map((lost) => ({ lost, ...chooseConfig(disk.configs, here.data) }));
     const opened = choices.flatMap(({ lost: { path }, proved: content }): FoundCopy[] =>
-      content
-        ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }]
-        : [],
+      content ? [{ path, content, from: "out of the disk's blocks: it decrypts etcd's data" }] : [],
     );
     return {
       proved: [...taken, ...opened].map(({ from, mode = 0o600, ...one }) => ({ ...one, mode, note: from })),
@@ -111,7 +109,7 @@ function questionOf(
 
 function whyAsked({ length }: readonly ConfigFind[]): string {
   return length > 1
-    ? `${length} versions open what is encrypted in etcd, and each can be the one in use`
+    ? `${length} versions decrypt etcd's data, and each can be the one in use`
     : "new values would be written in clear: identity is its first provider";
 }
 

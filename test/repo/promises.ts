@@ -79,7 +79,7 @@ export const PROMISES: Promised[] = [
   runbook("Only one writing script runs on a node at a time; a second one stops and names the first.", "test/scripts/wrong-hands-machine.test.ts: the second is kept out, the first goes on, and leaves no lock"),
   runbook("Ctrl-C, or an ssh that drops, leaves no half-written file. The script says what stays stopped; run the same line again.", "test/scripts/wrong-hands-signals.test.ts: every file is whole, and the next run keeps them all", "test/soak/cut-points.test.ts: ", "scenario interrupted"),
   runbook("A script prints one sentence before each, and so does `--dry-run`", "test/repo/runbook.test.ts: taken back", "test/typed/parts.test.ts: close --dry-run says what it would do"),
-  runbook("until part 3, if the old keys turn up: put them into the place of the new ones, and part 1 again", "test/scripts/01-etcd.test.ts: the way back that 01-etcd --new-cas names"),
+  runbook("until part 3, if the old keys are found: put them into the place of the new ones, and part 1 again", "test/scripts/01-etcd.test.ts: the way back that 01-etcd --new-cas names"),
   runbook("part 2 keeps what a lost control plane node was (`lost-nodes/NODE` in the rescue folder)", "test/scripts/same-machine.test.ts: keeps what a lost control plane node was", "scenario ha-same-machine-back"),
   runbook("mv DIR/sa-old.pub back into its place, and part 2 again", "test/typed/00-token-key.test.ts: the way back of retire"),
   runbook("| `hand-over pack --force` | FILE is overwritten", "test/shared/hand-over/hand-over-refuses.test.ts: to overwrite a file without --force"),

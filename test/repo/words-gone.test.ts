@@ -24,6 +24,13 @@ const GONE: [word: RegExp, field: string][] = [
   [/\b(?:told|tells)\b/i, "updates, shows, says"],
   [/\b(?:silent|deaf|unheard)\b/i, "does not answer, does not renew its Lease"],
   [/\bstrangers?\b/i, "unknown, another machine"],
+  [/\bstands? behind\b/i, "comes after, follows"],
+  [/\bloosens?\b/i, "makes the cluster less strict"],
+  [/\bopens? (?:what|it with)\b/i, "decrypts"],
+  [/\bfrom both ends\b/i, "at the client and at the server"],
+  [/\bturns? up\b/i, "is found"],
+  [/\bcosts? a line\b|\bCosts no\b/, "needs a change; Impact"],
+  [/\bthe way back of\b/i, "is needed to undo"],
 ];
 
 /** Each literal that holds a sentence; of a template with "…" for each value. */

@@ -569,7 +569,7 @@ test("an encryption configuration that opens what etcd holds comes back out of a
 test.each([
   [
     "two that open it",
-    "2 versions open what is encrypted in etcd, and each can be the one in use",
+    "2 versions decrypt etcd's data, and each can be the one in use",
     ["one", "two"],
     "2 of 2 found, writes with aescbc ",
   ],

@@ -231,7 +231,7 @@ test("00-salvage says that kubeadm-certs is there, and asks for its key only wit
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);
   expect(stderr).toContain(
-    "  the Secret is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key\n",
+    "  the Secret is there: ./bunw scripts/00-salvage.ts secret decrypts it with its certificate key\n",
   );
 });
 
