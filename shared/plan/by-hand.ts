@@ -112,11 +112,14 @@ export function reachedAs({ name, address, role }: PlanNode, user: string): Reac
   return { name, address, user, kit: KIT_PLACE, ...(role === "worker" && isName(name) && { alias: name }) };
 }
 
+function keyOf(alias: string | undefined): string {
+  return alias ? shell`-o ${`HostKeyAlias=${alias}`} ` : "";
+}
+
 /** A name decides which machine it is, wherever the address leads. */
 function sshTo({ user, address, alias, isHere }: Reached, command: string, options = ""): string {
   if (isHere) return command;
-  const option = alias ? shell`-o ${`HostKeyAlias=${alias}`} ` : "";
-  return `ssh ${options}${option}${shell`${`${user}@${address}`}`} ${asRoot(user, command)}`;
+  return `ssh ${options}${keyOf(alias)}${shell`${`${user}@${address}`}`} ${asRoot(user, command)}`;
 }
 
 /** It reads nothing (-n): the next line that is pasted is not its input. */
@@ -163,13 +166,22 @@ export function printedInto(file: string, from: Reached, to: Reached, line: stri
   return `${outOf(from, line)} | ${sshTo(to, `cd ${to.kit} && umask 077 && ${make}${shell`cat > ${file}`}`)}`;
 }
 
-/** Into the operator's home: in another folder a file of that name may be another user's link. */
+/**
+ * Into a new folder of the operator's home: elsewhere a file of that name may be another user's link, and in the home
+ * another cluster's.
+ */
 function fetchLine(from: Reached | undefined, file: string): string {
   if (!from) return `# ${file}`;
   const path = file.startsWith("/") ? file : `${from.kit}/${file}`;
-  if (from.isHere) return shell`cp -p ${path} .`;
-  if (from.user !== ROOT) return `${outOf(from, shell`cat ${path}`)} > ~/${basename(path)}`;
-  return `${shell`scp -p ${`${from.user}@${urlHost(from.address)}:${path}`}`} ~/`;
+  const place = `"$d"/${shell`${basename(path)}`}`;
+  return `d=$(mktemp -d ~/kube-pki-repair.XXXXXX) && ${copyTo(place, from, path)} && ls ${place}`;
+}
+
+function copyTo(place: string, from: Reached, path: string): string {
+  const { user, address, alias, isHere } = from;
+  if (isHere) return `${shell`cp -p ${path}`} ${place}`;
+  if (user !== ROOT) return `${outOf(from, shell`cat ${path}`)} > ${place}`;
+  return `scp -p ${keyOf(alias)}${shell`${`${user}@${urlHost(address)}:${path}`}`} ${place}`;
 }
 
 /** The halves of RUNBOOK.md's line `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
@@ -179,19 +191,25 @@ export function kitProgram(line: string): { program: string; file: string } {
   throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
 }
 
-/** One line for all: NODE stands for each address. */
+/** One line for all: NODE stands for each address; beside NAME, which ssh knows the machine by, ADDRESS does. */
 function kitLines({ kitLine, reach }: ByHand, to: readonly string[]): Line[] {
   if (kitLine === undefined)
     return [{ at: YOUR_MACHINE, text: `# bring the kit to ${listed(to)}: RUNBOOK.md, part 0, has the line` }];
   const { program, file } = kitProgram(kitLine);
   const ends = to.flatMap((name) => reach(name) ?? []);
-  const addresses = ends.map(({ address }) => address);
-  const [end] = ends;
-  if (!end) return [];
-  const address = addresses.length > 1 ? "NODE" : end.address;
-  const nodes = addresses.length > 1 ? `   # NODE: ${listed(addresses)}` : "";
-  const text = `ssh ${end.user}@${address} ${asRoot(end.user, program)} < ${file}${nodes}`;
-  return [{ at: YOUR_MACHINE, text }];
+  const kinds = [ends.filter(({ alias }) => !alias), ends.filter(({ alias }) => alias)];
+  return kinds.flatMap(([end, ...more]) => {
+    if (!end) return [];
+    const all = [end, ...more];
+    const many = end.alias ? { ...end, alias: "NAME", address: "ADDRESS" } : { ...end, address: "NODE" };
+    const { user, alias, address } = more.length > 0 ? many : end;
+    const told = end.alias
+      ? `NAME, ADDRESS: ${listed(all.map((one) => `${one.alias} ${one.address}`))}`
+      : `NODE: ${listed(all.map((one) => one.address))}`;
+    const note = more.length > 0 ? `   # ${told}` : "";
+    const text = `ssh ${keyOf(alias)}${user}@${address} ${asRoot(user, program)} < ${file}${note}`;
+    return [{ at: YOUR_MACHINE, text }];
+  });
 }
 
 /** As they stand on a page: the place before the lines that are typed there. */

@@ -17,7 +17,7 @@ import { writeTar } from "../hand-over/tar.ts";
 import { okAnswer } from "../json-answer.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { typed } from "../options.ts";
-import { isDnsName, urlHost } from "../pki/addresses.ts";
+import { isDnsName } from "../pki/addresses.ts";
 import { FEW, listed, redact } from "../plain.ts";
 import { answer, say, VERSION } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -78,22 +78,30 @@ function whoSays(runs: Parameters<typeof byBelief>[0]): string {
 /** The folder's name in RUNBOOK.md and in a plan, on that machine and on this node. */
 const LOGS = "logs.d";
 
-/** Lines for a machine that reaches all nodes: each address is that node's proved one. */
+/**
+ * Lines for one shell on a machine that reaches all nodes, which writes into a new folder alone. A worker's address is what
+ * its own kubelet says: by its name ssh finds out which machine it is.
+ */
 function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: Identities) {
   say(
     `no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`,
   );
-  answer(`mkdir -p -m 700 ${LOGS}`);
+  answer("d=$(mktemp -d)");
   for (const node of others.slice(0, FEW)) {
     const { address, why } = addressToType(node, known);
     if (why) say(`${node.name}: use the address that you know: ${why}`);
-    answer(shell`ssh root@${address} ${PACK_RUNS} > ${LOGS}/${node.name}.tar`);
+    const line = node.controlPlane
+      ? shell`ssh root@${address} ${PACK_RUNS}`
+      : shell`ssh -o ${`HostKeyAlias=${node.name}`} root@${address} ${PACK_RUNS}`;
+    answer(`${line} > "$d"/${shell`${node.name}`}.tar`);
   }
   if (others.length > FEW)
     say(
       `and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`,
     );
-  answer(shell`scp -pr ${LOGS} root@${urlHost(addressToType(here, known).address)}:${typed(".")}/`);
+  const folder = `${typed(".")}/${LOGS}`;
+  const unpack = shell`mkdir -p -m 700 ${folder} && cd ${folder} && tar -xf -`;
+  answer(`tar -C "$d" -cf - . | ${shell`ssh root@${addressToType(here, known).address} ${unpack}`}`);
   say(`then: ${again({ logs: LOGS })}`);
 }
 

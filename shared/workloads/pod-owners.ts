@@ -48,7 +48,7 @@ export function ownerName({ namespace, name }: PodOwner): string {
 export function lineOf(owner: PodOwner, text: string): LineOfMany {
   const { namespace, name, pods } = owner;
   const ofPods = pods.flatMap((pod) => [pod.metadata.name, pod.spec.nodeName, controllerOf(pod)?.name]);
-  return { name: label(owner), own: [namespace, name, `${namespace}-${name}.yaml`, ...ofPods], text };
+  return { name: label(owner), own: [namespace, name, ...ofPods], text };
 }
 
 export function howToRestart({ restart, namespace, name, controller, pods }: PodOwner): string {
@@ -57,12 +57,12 @@ export function howToRestart({ restart, namespace, name, controller, pods }: Pod
   return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
-/** A bare pod's definition is saved first. */
+/** A bare pod's definition is saved first, in a new folder: in another one a file of that name may be another user's link. */
 export function byOperator(reported: readonly PodOwner[], still = ""): string[] {
   const lines = reported.map((owner) => {
     const { namespace, name, reason, pods } = owner;
-    const file = `${namespace}-${name}.yaml`;
-    const line = shell`: kubectl -n ${namespace} get pod -o yaml ${name} > ${file} && kubectl replace --force -f ${file}`;
+    const save = shell`kubectl -n ${namespace} get pod -o yaml ${name}`;
+    const line = `: d=$(mktemp -d) && ${save} > "$d/pod.yaml" && kubectl replace --force -f "$d/pod.yaml"`;
     const how = pods.some((pod) => controllerOf(pod)) ? "" : line;
     return lineOf(
       owner,

@@ -71,7 +71,10 @@ export async function nodesBySsh(first: string) {
     operator: at,
     /** A file that has come there, in a new folder of the operator's home. */
     brought(name: string): string {
-      const [path, ...more] = new Bun.Glob(`from-*/${name}`).scanSync({ cwd: `${at}/home`, absolute: true });
+      const [path, ...more] = new Bun.Glob(`kube-pki-repair.*/${name}`).scanSync({
+        cwd: `${at}/home`,
+        absolute: true,
+      });
       if (!path || more.length > 0) throw new Error(`${name} is in ${more.length + (path ? 1 : 0)} folders`);
       return path;
     },

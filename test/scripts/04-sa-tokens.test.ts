@@ -97,7 +97,7 @@ function barePod() {
 }
 
 const REPLACE_BARE =
-  "kubectl -n shop get pod -o yaml bare > shop-bare.yaml && kubectl replace --force -f shop-bare.yaml";
+  'd=$(mktemp -d) && kubectl -n shop get pod -o yaml bare > "$d/pod.yaml" && kubectl replace --force -f "$d/pod.yaml"';
 
 test("while a bare pod runs, 04-sa-tokens says before retire that retire stops, and retire does not send back to it", async () => {
   using node = await afterPart3();

@@ -25,7 +25,7 @@ const KIT = "/run/kube-pki-repair";
 /** The lines for the operator's machine, with what a word of theirs names. */
 function yours(stdout: string, words: RegExp): string {
   return pasted(stdout)
-    .filter((line) => /^(?:ssh|scp) /.test(line) && words.test(line))
+    .filter((line) => /^(?:d=\$\(mktemp -d [^)]+\) && )?(?:ssh|scp) /.test(line) && words.test(line))
     .map((line) => line.replace("'find ", "'cd /root && find "))
     .join("\n");
 }
@@ -81,7 +81,7 @@ test("each node's transcripts come to the first one, and the report to the opera
   expect(listed).toBe("./kube-pki-repair-20260101T000000/runs/x.txt\n");
   write(`${nodes.folder(M1)}${KIT}/report.html`, "a page\n");
   expect(await nodes.paste(yours(stdout, /report\.html/))).toMatchObject({ exitCode: 0, stderr: "" });
-  expect(readFileSync(`${nodes.operator}/home/report.html`, "utf8")).toBe("a page\n");
+  expect(readFileSync(nodes.brought("report.html"), "utf8")).toBe("a page\n");
 });
 
 test("the end of the plan stands in its order: backup, its mark, report, removal, proof, kit", async () => {

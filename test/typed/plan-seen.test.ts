@@ -355,7 +355,12 @@ test.each<[string, Partial<Row>, string[]]>([
 /** The answer of a node that knows of no backup of its keys, and of one that does. */
 const KNOWS_NONE = WELL;
 const KNOWS = { ...WELL, damage: (WELL.damage as { id: string }[]).filter(({ id }) => id !== "backup") };
-const [PACK, COPY, SHRED, KIT] = ["hand-over.ts pack", ":/root/keys.age ~/", "shred -u", "< kit.tar.gz"];
+const [PACK, COPY, SHRED, KIT] = [
+  "hand-over.ts pack",
+  ':/root/keys.age "$d"/keys.age',
+  "shred -u",
+  "< kit.tar.gz",
+];
 const MARK = "-backup' | ssh root@";
 
 test.each<
@@ -386,8 +391,8 @@ test.each<
     "a worker did not answer: only that one gets the kit",
     { ...ALL_WELL, m2: as("m2", KNOWS), m3: as("m3", KNOWS), w2: "" },
     "away",
-    ["ssh root@10.77.0.22 'D="],
-    [PACK, "# NODE"],
+    ["ssh -o HostKeyAlias=w2 root@10.77.0.22 'D="],
+    [PACK, "# NODE", "# NAME"],
   ],
 ])("a plan after the repair has no line for what is done: %s", async (_, seen, backup, has, hasNot) => {
   await lookAt({ ...ASKED, kind: "healthy control plane node" }, async ({ root }) => {

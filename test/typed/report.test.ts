@@ -11,6 +11,7 @@ import { reachable, setAddress } from "../pretend/plan.ts";
 import { knewCa } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
 import { here } from "../pretend/typed-here.ts";
+import { unnamed, writesOf } from "../repo/printed-writes.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -57,9 +58,11 @@ test("report writes one page, names the nodes that brought nothing, and prints t
   ])
     expect(page).toContain(said);
   expect(stderr).toContain("3 runs: 1 on m1; 2 by the words of w1\n");
-  expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\.d\/w2\.tar$/m);
+  expect(stdout).toMatch(/^ssh -o HostKeyAlias=w2 root@\S+ 'cd \/root && find .*' > "\$d"\/w2\.tar$/m);
   expect(stdout).not.toContain("w1.tar");
-  expect(stdout).toMatch(/^scp -pr logs\.d root@\S+:\S+\/$/m);
+  expect(stdout).toMatch(/^tar -C "\$d" -cf - \. \| ssh root@\S+ 'mkdir -p -m 700 \S+\/logs\.d && cd /m);
+  expect(writesOf(stdout.trimEnd().split("\n").join(" && "))).toEqual([]);
+  expect(unnamed(stdout, { w2: "10.77.0.22" })).toEqual([]);
   expect(stderr).toContain("  then: ./bunw scripts/report.ts report.html --logs logs.d\n");
   expect(stderr).toEndWith("hint: ./bunw scripts/05-verify.ts says what repairs each\n");
   expect(secretsIn([page], node.root)).toEqual([]);
@@ -72,7 +75,10 @@ test("the lines lead to no address that another node claims, too: its transcript
   };
   using node = here(await pretendNode({ kind: "healthy control plane node", etcd }));
   const { stdout, stderr } = await node.run("report report.html");
-  expect(stdout.match(/^ssh root@\S+/gm)).toEqual(["ssh root@ADDRESS-OF-w1", "ssh root@ADDRESS-OF-w2"]);
+  expect(stdout.match(/^ssh .*root@\S+/gm)).toEqual([
+    "ssh -o HostKeyAlias=w1 root@ADDRESS-OF-w1",
+    "ssh -o HostKeyAlias=w2 root@ADDRESS-OF-w2",
+  ]);
   expect(stderr).toContain('w2: use the address that you know: ip "10.77.0.21" is claimed by w1 and w2');
 });
 

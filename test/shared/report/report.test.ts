@@ -494,7 +494,7 @@ test.each([
   ).toBe(well);
 });
 
-test("the line that carries transcripts to a node has its IPv6 address as scp takes it", async () => {
+test("the line that carries transcripts to a node has its IPv6 address as ssh takes it", async () => {
   using box = sandbox();
   const data = await pretendData(
     (objects) => {
@@ -512,7 +512,7 @@ test("the line that carries transcripts to a node has its IPv6 address as scp ta
     end: undefined,
     endings: [],
   } as never);
-  expect(lines.at(-1)).toStartWith("scp -pr logs.d root@'[fd00::11]':");
+  expect(lines.at(-1)).toStartWith(`tar -C "$d" -cf - . | ssh root@fd00::11 'mkdir -p -m 700 `);
   expect(box.said.at(-1)).toContain("--logs logs.d");
 });
 
