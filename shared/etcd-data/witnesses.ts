@@ -13,7 +13,7 @@ import { legacyRequest } from "./members.ts";
 import { compaction, fromRaw } from "./mvcc.ts";
 import { Damaged, fieldsOf, wireFields } from "./protobuf.ts";
 import { readPut } from "./replay.ts";
-import { bucketKey, parseKeyValue, type RevisionKey, readRevision } from "./revisions.ts";
+import { bucketKey, type KeyValue, parseKeyValue, type RevisionKey, readRevision } from "./revisions.ts";
 import { type NumberedRow, RowNumbers } from "./row-numbers.ts";
 import { type Entry, readWal } from "./wal.ts";
 
@@ -38,8 +38,8 @@ interface Witnessed<F> {
 }
 
 interface Witnesses<F> {
-  /** The log's folder, and the last entry that the db has; whether the log ends before that. */
-  log?: { folder: string; applied: number; isShort?: boolean } | undefined;
+  /** The log's folder, and the last entry that the db has; the log may end before that. */
+  log?: { folder: string; applied: number } | undefined;
   /** Other dbs of this cluster. */
   snapshots: readonly Bbolt[];
   /** Looks at a value by itself; `key` is its bytes as latin1 text, and the value holds until the next one. */
@@ -55,15 +55,24 @@ const MOST_OTHERS = 1000;
 export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witnesses<F>): Witnessed<F> {
   const puts = log ? putsIn(log.folder, log.applied) : noPuts();
   const result: Witnessed<F> = { values: 0, alone: 0, doubts: [], misnumbered: undefined };
-  let [entry, open] = [(log?.applied ?? 0) + 1, [] as SeenRow<F>[]];
-  // of the revisions that the log may have made; unset where it does not lead to the newest one
+  const makers = new Makers((log?.applied ?? 0) + 1, puts.gaps);
+  let open: SeenRow<F>[] = [];
+  // of the revisions that the log may have made
   let oldest: number | undefined;
   const deleted = new Map<string, number>();
   const numbers = new RowNumbers();
   let others = 0;
   const doubt = (row: SeenRow<F>, found: F[], isOther: boolean, first: number) => {
     const { main, sub, isTombstone, key } = row;
-    result.doubts.push({ main, sub, isTombstone, key, found, isOther, entries: { first, last: entry } });
+    result.doubts.push({
+      main,
+      sub,
+      isTombstone,
+      key,
+      found,
+      isOther,
+      entries: { first, last: makers.last },
+    });
     if (isOther && ++others > MOST_OTHERS)
       throw new Damaged(`more than ${MOST_OTHERS} values are not what the log or the snapshot has of them`);
   };
@@ -73,29 +82,72 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
     if (row.inSnapshots === undefined) result.alone++;
     if (found.length > 0 || row.inSnapshots === "other") doubt(row, found, row.inSnapshots === "other", 0);
   };
+  const noteAllOlder = () => {
+    for (const one of open) noteOlder(one);
+    open = [];
+  };
   for (const row of db.backward("key", (leaf, i) => seenRow(leaf, i, { puts, snapshots, look }))) {
-    if (!log?.isShort || puts.count === 0) oldest ??= row.main - puts.count;
+    oldest ??= row.main - puts.count;
     numbers.note(row);
     if (row.isTombstone) deleted.set(row.key, row.main);
     else deleted.delete(row.key);
+    if (makers.isBeforeGap(row.main)) noteAllOlder();
     if (row.content === undefined) continue;
     result.values++;
-    const made = puts.entriesOf.get(row.content)?.findLast((index) => index <= entry);
+    const made = puts.entriesOf.get(row.content)?.findLast((index) => index <= makers.last);
     if (made !== undefined) {
-      for (const one of open)
-        if (oldest !== undefined) doubt(one, [], true, made);
-        else noteOlder(one);
-      oldest ??= row.main - puts.count;
-      [entry, open] = [made, []];
-    } else if (row.main > (oldest ?? 0) && !puts.isKept.has(row.key)) open.push(row);
+      if (makers.isGapAfter(made)) noteAllOlder();
+      for (const one of open) doubt(one, [], true, made);
+      open = [];
+      makers.note(made, row.main);
+    } else if (row.main > oldest && !puts.isKept.has(row.key)) open.push(row);
     else noteOlder(row);
   }
-  for (const row of open) noteOlder(row);
+  noteAllOlder();
   const compacted = db.stable(compaction);
   refuseDeletionOfNothing(deleted, compacted);
   numbers.checkCompacted(compacted, puts.compactions);
   result.misnumbered = numbers.faultAt(compacted);
   return result;
+}
+
+interface Gap {
+  first: number;
+  last: number;
+}
+
+/**
+ * Which entries may have made a row, newest row first. Each entry makes one revision at most: so rows far enough down are
+ * of entries before a gap in the log, and those near it may be of entries that are lost.
+ */
+class Makers {
+  last: number;
+  private readonly gaps: Gap[];
+  /** Rows of lower revisions are of earlier entries than this one. */
+  private known: { entry: number; main: number } | undefined;
+
+  constructor(last: number, gaps: readonly Gap[]) {
+    [this.last, this.gaps] = [last, gaps.filter(({ first }) => first < last)];
+  }
+
+  /** True once: its entry, and all later ones, are before the next gap. */
+  isBeforeGap(main: number): boolean {
+    this.known ??= { entry: this.last, main: main + 1 };
+    const gap = this.gaps.at(-1);
+    if (!gap || main >= this.known.main - (this.known.entry - gap.first)) return false;
+    this.gaps.pop();
+    [this.last, this.known] = [gap.first - 1, { entry: gap.first, main: main + 1 }];
+    return true;
+  }
+
+  isGapAfter(entry: number): boolean {
+    return (this.gaps.at(-1)?.last ?? 0) > entry;
+  }
+
+  /** This one has made the row, unless a lost one has made the same. */
+  note(entry: number, main: number) {
+    if (!this.isGapAfter(entry)) [this.last, this.known] = [entry, { entry, main }];
+  }
 }
 
 /** Only what was there is deleted, and a compaction before that leaves it (mvcc/key_index.go). */
@@ -106,7 +158,7 @@ function refuseDeletionOfNothing(deleted: ReadonlyMap<string, number>, compacted
 }
 
 interface SeenRow<F> extends NumberedRow {
-  /** A sum of key and value; undefined where there is no value. */
+  /** A sum of key, value and lease; undefined where there is no value. */
   content: number | undefined;
   isInLog: boolean;
   inSnapshots: "same" | "other" | undefined;
@@ -126,9 +178,9 @@ function seenRow<F>(leaf: Leaf, i: number, { puts, snapshots, look }: Known<F>):
   };
   if (key === "" || isTombstone) return { ...row, content: undefined };
   const message = leaf.value(i);
-  const { value, createRevision, version } = parseKeyValue(message);
+  const { value, createRevision, version, lease } = parseKeyValue(message);
   Object.assign(row, { createRevision, version });
-  const content = sumOf(key, value);
+  const content = sumOf({ key, value, lease });
   if (puts.entriesOf.has(content)) return { ...row, content, isInLog: true };
   const isSame = snapshots.map((db) =>
     db.stable((tree) => tree.find("key", bucketKey(row), (other, k) => other.value(k).equals(message))),
@@ -137,41 +189,51 @@ function seenRow<F>(leaf: Leaf, i: number, { puts, snapshots, look }: Known<F>):
   return { ...row, content, inSnapshots, found: look(key, value) };
 }
 
-function sumOf(key: string, value: Uint8Array): number {
-  return Number(BigInt.asUintN(53, Bun.hash(value, Bun.hash(key))));
+function sumOf({ key, value, lease }: Pick<KeyValue, "key" | "value" | "lease">): number {
+  return Number(BigInt.asUintN(53, Bun.hash(value, Bun.hash(`${lease} ${key}`))));
 }
 
 interface Puts {
   /** The entries that put each content, oldest first. */
   entriesOf: Map<number, number[]>;
-  /** Keys that were put without their value, which stays as it was. */
+  /** Keys that were put without their value or lease, which stays as it was. */
   isKept: Set<string>;
-  /** How many entries may have made a revision. */
+  /** How many entries may have made a revision; lost ones, too. */
   count: number;
+  /** Entries that are lost, between others or behind them, oldest first. */
+  gaps: Gap[];
   /** Revisions up to which an entry has compacted. */
   compactions: Set<number>;
 }
 
-const noPuts = (): Puts => ({ entriesOf: new Map(), isKept: new Set(), count: 0, compactions: new Set() });
+const noPuts = (): Puts => ({
+  ...{ entriesOf: new Map(), isKept: new Set(), count: 0, gaps: [], compactions: new Set() },
+});
 
-/** Leaves out what is before a gap in the log. */
 function putsIn(folder: string, applied: number): Puts {
-  let [puts, last] = [noPuts(), 0];
+  const puts = noPuts();
+  let next: number | undefined;
+  const noteLost = (end: number) => {
+    if (next === undefined || end <= next) return;
+    puts.gaps.push({ first: next, last: end - 1 });
+    puts.count += end - next;
+  };
   eachEntry(folder, (entry) => {
-    if (entry.index > last + 1) puts = noPuts();
-    last = entry.index;
+    noteLost(Math.min(entry.index, applied + 1));
+    next = Math.max(next ?? 0, entry.index + 1);
     if (entry.index > applied || !isRequest(entry)) return;
     puts.count++;
     for (const { number, bytes } of wireFields(entry.data))
       if (number === COMPACTION) puts.compactions.add(fieldsOf(bytes).number(1));
-    for (const { key, value, ignoreValue } of putsOf(entry)) {
-      if (ignoreValue) puts.isKept.add(key);
-      const sum = sumOf(key, value);
+    for (const { ignoreValue, ignoreLease, ...put } of putsOf(entry)) {
+      if (ignoreValue || ignoreLease) puts.isKept.add(put.key);
+      const sum = sumOf(put);
       const made = puts.entriesOf.get(sum);
       if (made) made.push(entry.index);
       else puts.entriesOf.set(sum, [entry.index]);
     }
   });
+  noteLost(applied + 1);
   return puts;
 }
 

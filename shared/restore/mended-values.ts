@@ -62,11 +62,11 @@ function fromLog(db: Bbolt, doubts: readonly Doubt<unknown>[], folder: string): 
       ({ doubt: { entries } }) => entry.index >= entries.first && entry.index <= entries.last,
     );
     if (near.length === 0) return;
-    for (const { key, value } of putsOf(entry))
+    for (const { key, value, lease } of putsOf(entry))
       for (const { doubt, own, row } of near) {
         const isIts =
           key === row.key || (key.length === row.key.length && Buffer.from(row.value).equals(value));
-        const message = isIts ? keyValueBytes({ ...row, key, value }) : undefined;
+        const message = isIts ? keyValueBytes({ ...row, key, value, lease }) : undefined;
         if (message?.length !== own.length) continue;
         const all = candidates.get(doubt) ?? new Map<number | bigint, Buffer>();
         candidates.set(doubt, all.set(Bun.hash(message), message));

@@ -21,6 +21,8 @@ export interface Proof {
   /** How many values there are, and how many of them nobody else has. */
   values: number;
   alone: number;
+  /** The log has also made createRevision and version of each key; else only the database has them. */
+  hasNumbers: boolean;
   /** The log's first entry; undefined without a log. */
   since: number | undefined;
   /** Damaged values that a witness has put right, in words. */
@@ -54,13 +56,13 @@ export function proveMember(
   const { db } = data.stored();
   const folder = `${host}/member/wal`;
   const since = firstEntryIn(folder);
-  const witnessed = { values: data.keyCount, alone: 0, since, mended: [], leftOut: [] };
+  const witnessed = { values: data.keyCount, alone: 0, since, hasNumbers: true, mended: [], leftOut: [] };
   if (!db) return { data, proof: witnessed };
   const byLog = since === 1 && !isAlone ? explained(host, () => proveByWholeLog(host, data)) : undefined;
   if (byLog) return { ...byLog, proof: { ...witnessed, values: byLog.data.keyCount, mended: byLog.mended } };
   const applied = db.stable(consistentIndex);
   const { proof, rows } = prove(host, db, {
-    ...{ log: { folder, applied, isShort: isAlone }, snapshots, without },
+    ...{ log: { folder, applied }, snapshots, without },
   });
   if (!rows) return { data, proof: { ...proof, since } };
   const from = { ...db.file.newestMeta(), path: db.file.path, index: applied, rows, isAlone };
@@ -87,7 +89,7 @@ export function proveSnapshot(path: string, data: EtcdData): Proof {
 }
 
 interface With {
-  log?: { folder: string; applied: number; isShort?: boolean };
+  log?: { folder: string; applied: number };
   snapshots: readonly string[];
   without: readonly string[];
 }
@@ -118,7 +120,7 @@ function prove(at: string, db: Bbolt, { log, snapshots, without }: With) {
         values: values - left.length,
         // a snapshot may have its damaged one, too
         alone: Math.min(alone - left.length, values - left.length),
-        since: undefined,
+        ...{ since: undefined, hasNumbers: false },
         leftOut: [...new Set(left.map(({ key }) => fromRaw(key)))],
         mended: mended.map(({ doubt, by }) => `${nameOf(doubt)}, by the ${by}`),
       },
@@ -168,9 +170,10 @@ function refuseUnmended(at: string, { damaged, left, values, without }: Unproved
 }
 
 /** Behind the first words of the answer. */
-export function proofWords({ values, alone, since, mended }: Proof): string {
-  const put = mended.length > 0 ? `. Damaged values that were put right: ${listed(mended)}` : "";
+export function proofWords({ values, alone, since, hasNumbers, mended }: Proof): string {
+  const numbers = hasNumbers ? "" : "; only the database has each key's createRevision and version";
+  const put = `${numbers}${mended.length > 0 ? `. Damaged values that were put right: ${listed(mended)}` : ""}`;
   if (alone === 0) return `each of ${values} values has a second witness${put}`;
-  const before = since === undefined ? "" : ` older than entry ${since}`;
+  const before = (since ?? 1) > 1 ? ` older than entry ${since}` : "";
   return `${alone} of ${values} values${before} have no second witness, and each of them is whole${put}`;
 }

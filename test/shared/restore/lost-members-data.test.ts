@@ -82,7 +82,7 @@ function survivor(id: string) {
     ...{ revision: 1, committed: 1 },
     lastWrite: new Date(0),
     last: { index: 1, term: 1 },
-    proof: { values: 0, alone: 0, since: 1, mended: [], leftOut: [] },
+    proof: { values: 0, alone: 0, since: 1, hasNumbers: true, mended: [], leftOut: [] },
     open: () => expect.unreachable(),
   };
 }

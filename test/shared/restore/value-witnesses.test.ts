@@ -12,7 +12,7 @@ import {
   wayInWords,
   writeAlone,
 } from "../../../shared/restore/lost-members-data.ts";
-import { bytesField } from "../../../shared/restore/new-member.ts";
+import { bytesField, intField } from "../../../shared/restore/new-member.ts";
 import { membersDataIn } from "../../../shared/restore/several-members.ts";
 import { proofWords } from "../../../shared/restore/value-witnesses.ts";
 import { proveByWholeLog } from "../../../shared/restore/whole-log.ts";
@@ -155,6 +155,43 @@ test("a letter in the key of the oldest row: a log from its first entry on has e
   expect(proof.alone).toBe(0);
 });
 
+/** One letter of the log's value is another, in its first file. */
+function damageLog(box: Sandbox, text: string) {
+  const folder = `${box.dir}/disk/member/wal`;
+  const path = `${folder}/${readdirSync(folder).sort()[0]}`;
+  const bytes = readFileSync(path);
+  bytes[bytes.lastIndexOf(text) + text.length]! ^= 1;
+  writeFileSync(path, bytes);
+}
+
+test("a record of the log is damaged, and the database is taken: the entries before it are witnesses, too", async () => {
+  using box = sandbox();
+  small(box);
+  damageLog(box, "/registry/configmaps/default/large");
+  eachPlace(box, NUMBERS, (db, at) => (db[at + "/registry/config".length]! ^= 1));
+  const { isAlone, proof } = await expectAll(box);
+  expect(isAlone).toBe(true);
+  expect(proof.mended).toEqual(["/registry/configlaps/default/cm-4 (revision 72), by the log"]);
+  // that of the lost entry, and those of kubeadm's before it
+  expect(proof.alone).toBeLessThan(5);
+  expect(proofWords(proof)).toContain(`${proof.alone} of ${proof.values} values have no second witness, `);
+});
+
+test("another lease of a key than the log has is damage: the key would live on, or go with another's", async () => {
+  using box = sandbox();
+  small(box);
+  using truth = readEtcdData(`${box.dir}/whole`);
+  const leased = revisionsOf(truth).find(({ lease }) => lease !== 0n)!;
+  smallPurged(box, 3);
+  eachPlace(box, Buffer.from(intField(6, leased.lease)), (db, at) => (db[at + 1]! ^= 1));
+  using read = readEtcdData(`${box.dir}/disk`);
+  expect(read.leaseOf(leased.key)).not.toBe(leased.lease);
+  // keys of the same length have the same value, so it is not known which of them is meant
+  expect((await failOf(() => memberDataIn("/disk")))?.message).toContain(
+    `${leased.key} (revision ${leased.modRevision}`,
+  );
+});
+
 test("another version of a key than the log has made: the log's is taken", async () => {
   using box = sandbox();
   small(box);
@@ -237,7 +274,7 @@ test("a log from its first entry on has all values; of a purged one the older on
   expect(proof.alone).toBeGreaterThan(100);
   expect(proof.alone).toBeLessThan(proof.values);
   expect(proofWords(proof)).toBe(
-    `${proof.alone} of ${proof.values} values older than entry 3606 have no second witness, and each of them is whole`,
+    `${proof.alone} of ${proof.values} values older than entry 3606 have no second witness, and each of them is whole; only the database has each key's createRevision and version`,
   );
 });
 
