@@ -1,11 +1,12 @@
 /** What a release has beside its kits, and that a kit says the version that its sources have a right to. */
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
-import { packFolder } from "../../tools/pack/pack-kit.ts";
+import { kitFiles, packFolder } from "../../tools/pack/pack-kit.ts";
 import { BUN_VERSION, NODES_BUN } from "../../tools/pack/write-kit.ts";
+import { debOf } from "../../tools/release/deb.ts";
 import { billOfMaterials } from "../../tools/release/sbom.ts";
 import { versionOf } from "../../tools/release/version.ts";
 import { onNode } from "../pretend/no-node.ts";
@@ -71,6 +72,35 @@ test("each package of a kit has its licence beside it, and Bun's is there, too",
   const licences = readFileSync(join(kit, "licences/bun.md"), "utf8");
   expect(licences).toContain(`Bun ${BUN_VERSION}`);
   expect(licences).toContain("JavaScriptCore");
+});
+
+test("dpkg-deb reads the package: the kit as it is in its own archive, and units whose commands the kit knows", async () => {
+  const files = await onNode("/", () => kitFiles([OWN_ARCH], "1.2.3+4.gabc"));
+  const about = { arch: OWN_ARCH, version: "1.2.3+4.gabc" };
+  const deb = join(folder, "watch.deb");
+  await Bun.write(deb, debOf(files, about));
+  expect(debOf(files, about)).toEqual(Buffer.from(await Bun.file(deb).arrayBuffer()));
+  const fields = await $`dpkg-deb -f ${deb} Package Version Architecture`.text();
+  expect(fields).toBe(
+    `Package: kube-pki-repair\nVersion: 1.2.3+4.gabc\nArchitecture: ${OWN_ARCH === "x64" ? "amd64" : "arm64"}\n`,
+  );
+  const root = join(folder, "root");
+  await $`dpkg-deb -R ${deb} ${root}`;
+  const opt = join(root, "opt/kube-pki-repair");
+  expect((await $`sha256sum -c SHA256SUMS`.cwd(opt).quiet().nothrow()).exitCode).toBe(0);
+  expect((await $`md5sum -c DEBIAN/md5sums`.cwd(root).quiet().nothrow()).exitCode).toBe(0);
+  expect(statSync(opt).mode & 0o777).toBe(0o700);
+  const units = join(root, "usr/lib/systemd/system");
+  for (const name of readdirSync(units)) {
+    const unit = readFileSync(join(units, name), "utf8");
+    const lines = unit.replaceAll("\\\n", " ").match(/\.\/bunw scripts\/[^;|]*/g) ?? [];
+    for (const line of lines) {
+      const script = /scripts\/[\w-]+\.ts/.exec(line)![0];
+      const help = await $`${opt}/bunw ${opt}/${script} --help`.text();
+      for (const option of line.match(/--[a-z-]+/g)!)
+        expect([name, help]).toEqual([name, expect.stringContaining(option)]);
+    }
+  }
 });
 
 test("sums made with a key are proved by the public key, and a flipped bit is named", async () => {

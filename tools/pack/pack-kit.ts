@@ -74,7 +74,7 @@ export async function packFolder(out: string, archs: Arch[]) {
 }
 
 /** All files of a node, by their path in the kit, in order. */
-async function kitFiles(archs: Arch[], version: string): Promise<Map<string, Uint8Array>> {
+export async function kitFiles(archs: Arch[], version: string): Promise<Map<string, Uint8Array>> {
   const files = new Map(
     contentsOf(HOME).map((name) => [name, readFileSync(join(HOME, name)) as Uint8Array]),
   );

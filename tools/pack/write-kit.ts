@@ -52,11 +52,8 @@ export function refuseKitPlace(out: string) {
 
 /** Our own tar: macOS has another one than Linux, and a Windows disk below WSL has no modes. */
 export async function writeKitTarball(out: string, files: KitFiles) {
-  const folders = new Set([...files.keys()].flatMap(foldersOf));
-  const entries: TarFile[] = [{ name: "./", mode: 0o700, bytes: new Uint8Array() }];
-  for (const name of [...folders].sort())
-    entries.push({ name: `${name}/`, mode: 0o755, bytes: new Uint8Array() });
-  for (const [name, bytes] of files) entries.push({ name, mode: modeOf(name), bytes });
+  const top: TarFile = { name: "./", mode: 0o700, bytes: new Uint8Array() };
+  const entries = [top, ...kitEntries(files, "")];
   say("compressing it: some seconds");
   // lets a signal that came meanwhile be handled
   await setImmediate();
@@ -64,6 +61,17 @@ export async function writeKitTarball(out: string, files: KitFiles) {
   const tarball = Bun.gzipSync(tar, { level: 6, library: "libdeflate" });
   await setImmediate();
   writeTyped(out, tarball, { mode: 0o644 });
+}
+
+/** Folders first; `below`: the kit's own folder, with a slash at its end. */
+export function kitEntries(files: KitFiles, below: string): TarFile[] {
+  const folders = new Set([...files.keys()].flatMap(foldersOf));
+  return [
+    ...[...folders]
+      .sort()
+      .map((name) => ({ name: `${below}${name}/`, mode: 0o755, bytes: new Uint8Array() })),
+    ...[...files].map(([name, bytes]) => ({ name: below + name, mode: modeOf(name), bytes })),
+  ];
 }
 
 /** Errors: Fail if the folder has something in it. */

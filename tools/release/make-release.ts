@@ -10,8 +10,9 @@ import { Fail } from "../../shared/fail.ts";
 import { parseOptions, writeTyped } from "../../shared/files/operator-files.ts";
 import { endOnSignal, run, say, start } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
-import { packTarball } from "../pack/pack-kit.ts";
+import { kitFiles, packTarball } from "../pack/pack-kit.ts";
 import { type Arch, SUMS } from "../pack/write-kit.ts";
+import { debOf } from "./deb.ts";
 import { billOfMaterials } from "./sbom.ts";
 import {
   announcedVersion,
@@ -57,7 +58,11 @@ async function makeFiles(folder: string, version: string, noZst: boolean) {
   for (const [word, archs] of Object.entries(KITS)) {
     const file = join(folder, `${name}-${word}.tar.gz`);
     await packTarball(file, archs, version);
-    if (word !== "all" && !noZst) writeSmaller(file);
+    if (word === "all") continue;
+    const [arch] = archs as [Arch];
+    const deb = debOf(await kitFiles(archs, version), { arch, version });
+    writeTyped(join(folder, `${name}-${arch}.deb`), deb, { mode: 0o644 });
+    if (!noZst) writeSmaller(file);
   }
   const bill = billOfMaterials(HOME, version, KITS.all!);
   writeTyped(join(folder, `${name}.cdx.json`), bill, { mode: 0o644 });

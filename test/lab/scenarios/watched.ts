@@ -2,7 +2,11 @@
  * After the repair the kit stays on the first control plane node, and its timer tells Prometheus: the
  * runbook's "Watch it", by a real systemd.
  */
-import { readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { kitFiles } from "../../../tools/pack/pack-kit.ts";
+import { debOf } from "../../../tools/release/deb.ts";
+import { versionOf } from "../../../tools/release/version.ts";
+import { OWN_ARCH } from "../../kit/own-arch.ts";
 import type { Machine } from "../machine/machine.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
 import { type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
@@ -14,9 +18,16 @@ const SERVICE = "kube-pki-repair-verify";
 export const watched: Scenario = {
   ...allLost,
   name: "watched",
-  title: "as all-lost; then the kit stays on the first control plane node, and its timer tells Prometheus",
+  title:
+    "as all-lost; then the kit stays on the first control plane node, and its timer tells Prometheus; then a Debian package does, and makes backups",
   packages: [["/usr/bin/promtool", "prometheus"]],
-  lines: [...allLost.lines, ...watchIt()],
+  lines: [
+    ...allLost.lines,
+    ...watchIt(),
+    { title: "The operator takes this away, and installs the Debian package", run: installDeb },
+    { title: "The backup's timer comes three times, and keeps two", run: backups },
+    { title: "The package is purged", run: purged },
+  ],
 };
 
 /** RUNBOOK-MORE's "Watch it", without Prometheus, and then with it. */
@@ -101,4 +112,83 @@ async function timerComes(scene: Scene) {
     ok: (await child.exited) === 0 && mode === "644" && certificates > 10 && failed.length === 0,
     detail: `${certificates} certificates, mode ${mode}, ${failed.join(", ") || "nothing failed"}${said ? `, promtool: ${said.trim()}` : ""}`,
   });
+}
+
+const UNITS = ["kube-pki-repair-verify.timer", "kube-pki-repair-backup.timer"];
+
+async function installDeb(scene: Scene) {
+  const node = first(scene);
+  await type(scene, node, `systemctl disable --now ${SERVICE}.timer`);
+  await type(scene, node, "rm -r /opt/kube-pki-repair /etc/systemd/system/kube-pki-repair-*");
+  const home = `${import.meta.dir}/../../..`;
+  const version = versionOf(home);
+  const deb = debOf(await kitFiles([OWN_ARCH], version), { arch: OWN_ARCH, version });
+  await Bun.write(node.path("/root/kube-pki-repair.deb"), deb);
+  await type(scene, node, "dpkg -i kube-pki-repair.deb", { cwd: "/root" });
+  await type(scene, node, `systemctl start ${SERVICE}`);
+  const { stdout } = await node.run(["systemctl", "is-active", ...UNITS]);
+  scene.checks.push({
+    name: "both timers of the package are active, and its check runs",
+    ok: stdout === "active\nactive\n",
+    detail: stdout.trim().replaceAll("\n", " "),
+  });
+}
+
+const BACKUPS = "/var/backups/kube-pki-repair";
+
+async function backups(scene: Scene) {
+  const node = first(scene);
+  const backup = "systemctl start kube-pki-repair-backup";
+  await type(scene, node, backup);
+  const before = existsSync(node.path(BACKUPS));
+  const lines = [
+    "mkdir -p /etc/kube-pki-repair /etc/systemd/system/kube-pki-repair-backup.service.d",
+    "/opt/kube-pki-repair/bunw /opt/kube-pki-repair/scripts/hand-over.ts identity /root/identity > /etc/kube-pki-repair/recipients",
+    'printf "[Service]\\nEnvironment=KEEP=2\\n" > /etc/systemd/system/kube-pki-repair-backup.service.d/keep.conf',
+    "systemctl daemon-reload",
+  ];
+  for (const line of lines) await type(scene, node, line, { cwd: "/root" });
+  for (let i = 0; i < 3; i++) await type(scene, node, backup);
+  const names = readdirSync(node.path(BACKUPS)).sort();
+  const newest = `${BACKUPS}/${names.filter((name) => /Z\.age$/.test(name)).at(-1)}`;
+  const opened = await node.run(
+    ["./bunw", "scripts/hand-over.ts", "list", newest, "--identity", "/root/identity"],
+    {
+      cwd: "/opt/kube-pki-repair",
+    },
+  );
+  await type(scene, node, `systemctl start ${SERVICE}`);
+  const age = /^kube_pki_repair_backup_age_seconds (\d+)$/m.exec(readFileSync(node.path(METRICS), "utf8"));
+  scene.checks.push({
+    name: "without a recipient nothing is written; with one, two backups of keys and etcd stay, the newest opens, and the metrics know its age",
+    ok:
+      !before &&
+      names.filter((name) => name.endsWith("Z.age")).length === 2 &&
+      names.filter((name) => name.endsWith(".etcd.age")).length === 2 &&
+      opened.exitCode === 0 &&
+      age !== null,
+    detail: `${names.join(", ")}; ${age?.[0] ?? "no age"}; ${opened.stderr.trim().split("\n").at(-1)}`,
+  });
+}
+
+async function purged(scene: Scene) {
+  const node = first(scene);
+  // the scenario's own
+  await node.run(["sh", "-c", "rm -r /etc/systemd/system/kube-pki-repair-*.d"]);
+  await type(scene, node, "dpkg --purge kube-pki-repair");
+  const places = [
+    "/opt/kube-pki-repair",
+    METRICS,
+    ...UNITS.map((unit) => `/usr/lib/systemd/system/${unit}`),
+    ...UNITS.map((unit) => `/etc/systemd/system/timers.target.wants/${unit}`),
+  ];
+  const left = places.filter((place) => existsSync(node.path(place)));
+  const { stdout } = await node.run(["systemctl", "list-unit-files", "--no-legend", "kube-pki-repair*"]);
+  const kept = readdirSync(node.path(BACKUPS)).length;
+  scene.checks.push({
+    name: "nothing of the package is left but the backups",
+    ok: left.length === 0 && stdout.trim() === "" && kept === 4,
+    detail: [...left, stdout.trim(), `${kept} files of backups`].filter(Boolean).join("; "),
+  });
+  await type(scene, node, "rm -r /var/backups/kube-pki-repair /etc/kube-pki-repair /root/identity");
 }
