@@ -70,7 +70,7 @@ export function linesOfAct(act: Act, hands: ByHand, on: readonly string[] = acts
       return each(
         hands,
         on,
-        (from, to) => printedInto(`${act.into}/${from.name}.tar`, from, to, PACK_RUNS),
+        (from, to) => `${FAILS_WITH_BOTH}${printedInto(`${act.into}/${from.name}.tar`, from, to, PACK_RUNS)}`,
         act.to,
       );
   }
@@ -125,11 +125,18 @@ function sshTo({ user, address, alias, isHere }: Reached, command: string, optio
 /** It reads nothing (-n): the next line that is pasted is not its input. */
 const outOf = (from: Reached, command: string) => sshTo(from, command, "-n ");
 
+/** bash, zsh, ksh and POSIX of 2024: a pipe fails where either half fails. A cut archive may unpack without a word. */
+const FAILS_WITH_BOTH = "set -o pipefail; ";
+
+function piped(first: string, second: string): string {
+  return `${FAILS_WITH_BOTH}${first} | ${second}`;
+}
+
 /** Whoever has a secret can become a node: it goes to the machine that ssh knows by that name, also where it is no worker. */
 function carryLine(act: Carry, from: Reached, to: Reached): string {
   const { pack, unpack } = carriedTo(act, from, to);
   const target = act.secret && isName(to.name) ? { ...to, alias: to.name } : to;
-  return `${outOf(from, pack)} | ${sshTo(target, unpack)}`;
+  return piped(outOf(from, pack), sshTo(target, unpack));
 }
 
 /** How files go from one node to another: root's tar packs and unpacks them, with owner and mode. */
@@ -156,10 +163,13 @@ export function folderTo(
   from: Reached,
   to: Reached,
 ): string {
-  return `${outOf(from, `tar -C ${wordThere(parent)} -cf - ${wordThere(seen)}`)} | ${sshTo(to, `tar -C ${to.kit} -xpf - ${wordThere(seen)}`)}`;
+  return piped(
+    outOf(from, `tar -C ${wordThere(parent)} -cf - ${wordThere(seen)}`),
+    sshTo(to, `tar -C ${to.kit} -xpf - ${wordThere(seen)}`),
+  );
 }
 
-/** The output of a line on one node, into a file of the kit's folder of another one. */
+/** The output of a line on one node, into a file of the kit's folder of another one. What its exit code means, its reader knows. */
 export function printedInto(file: string, from: Reached, to: Reached, line: string): string {
   const folder = dirname(file);
   const make = folder === "." ? "" : shell`mkdir -p -m 700 ${folder} && `;

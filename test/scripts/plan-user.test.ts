@@ -25,7 +25,7 @@ const KIT = "/run/kube-pki-repair";
 /** The lines for the operator's machine, with what a word of theirs names. */
 function yours(stdout: string, words: RegExp): string {
   return pasted(stdout)
-    .filter((line) => /^(?:d=\$\(mktemp -d [^)]+\) && )?(?:ssh|scp) /.test(line) && words.test(line))
+    .filter((line) => /^(?:set -o pipefail; )?(?:d=\$\(mktemp -d [^)]+\) && )?(?:ssh|scp) /.test(line) && words.test(line))
     .map((line) => line.replace("'find ", "'cd /root && find "))
     .join("\n");
 }
@@ -129,7 +129,7 @@ test("what was said once is kept; whose lines they are is in the commands that p
 test("a lost file of another control plane node comes through the machine that reaches both", async () => {
   const { stdout } = await plan({ ...ASKED, args: "--user ubuntu" });
   expect(stdout).toContain(
-    `\n> These files are usually the same on m2, m3. Copy them from there\n\n\`\`\`sh\n# on your machine:\nssh -n ubuntu@${M2} "sudo -n sh -c 'tar -C /etc/kubernetes/audit -cf - policy.yaml'" | ssh ubuntu@${M1} "sudo -n sh -c 'tar -C /etc/kubernetes/audit -xpkf - policy.yaml'"\n\`\`\`\n`,
+    `\n> These files are usually the same on m2, m3. Copy them from there\n\n\`\`\`sh\n# on your machine:\nset -o pipefail; ssh -n ubuntu@${M2} "sudo -n sh -c 'tar -C /etc/kubernetes/audit -cf - policy.yaml'" | ssh ubuntu@${M1} "sudo -n sh -c 'tar -C /etc/kubernetes/audit -xpkf - policy.yaml'"\n\`\`\`\n`,
   );
 });
 

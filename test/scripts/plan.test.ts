@@ -121,7 +121,7 @@ test("a healthy control plane node prints the plan for the others; alone, it has
   expect(stdout).toContain(
     "\n**Nothing is damaged on this node. Look at m2, m3 first, by the lines that ask all nodes. If one of them is damaged, this plan repairs that node with the keys of this one.**\n",
   );
-  expect(pasted(stdout).join("\n")).toMatch(/hand-over\.ts pack.*\n(ssh -n .*\n)+m2# LINE/);
+  expect(pasted(stdout).join("\n")).toMatch(/hand-over\.ts pack.*\n(set -o pipefail; ssh -n .*\n)+m2# LINE/);
   const alone = await plan(HEALTHY);
   expect([alone.exitCode, pasted(alone.stdout)]).toEqual([0, []]);
 });
@@ -193,7 +193,7 @@ test("with many workers there are ten lines for your machine: the others are nam
       }
     },
   });
-  expect(stdout.match(/^ssh -n .*token\.d\/w\d+ .*$/gm)).toHaveLength(10);
+  expect(stdout.match(/^set -o pipefail; ssh -n .*token\.d\/w\d+ .*$/gm)).toHaveLength(10);
   expect(stdout).toMatch(/^# and in the same way for w\d+, .* and \d+ more$/m);
   expect(stdout).not.toMatch(/xargs|workers=/);
 });

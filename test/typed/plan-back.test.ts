@@ -56,7 +56,7 @@ interface Row {
 
 const STEPS = ["m3# 01-etcd.ts", "m3# 02-control-plane.ts"];
 const BRING = (to: string) =>
-  `ssh -n root@${AT.m3} 'tar -C /etc/kubernetes/pki -cf - sa-2024.pub' | ssh root@${to} 'tar -C /etc/kubernetes/pki -xpkf - sa-2024.pub'`;
+  `set -o pipefail; ssh -n root@${AT.m3} 'tar -C /etc/kubernetes/pki -cf - sa-2024.pub' | ssh root@${to} 'tar -C /etc/kubernetes/pki -xpkf - sa-2024.pub'`;
 const EXPIRED = { id: "certificate-apiserver", what: "apiserver.crt", state: "!EXPIRED!" };
 const ON = "m3 is on again: this plan counts it";
 

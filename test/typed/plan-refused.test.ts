@@ -148,7 +148,7 @@ test("a node that was seen not to lack it gives it, by a line for your machine",
   await node.answers({ m2: { lostFiles: [] }, m3: LOST_HERE });
   const [, note] = notesIn((await node.plan("--seen /root/seen")).stdout);
   const to = (at: string) =>
-    `ssh -n root@${AT.m2} 'tar -C /etc/kubernetes/pki -cf - sa-2024.pub' | ssh root@${at} 'tar -C /etc/kubernetes/pki -xpkf - sa-2024.pub'`;
+    `set -o pipefail; ssh -n root@${AT.m2} 'tar -C /etc/kubernetes/pki -cf - sa-2024.pub' | ssh root@${at} 'tar -C /etc/kubernetes/pki -xpkf - sa-2024.pub'`;
   expect(note!.text).toContain(
     "is lost on m1, m3, and kube-apiserver does not start without it. kubeadm did not make it. Not lost on m2, as was seen. Typed on your machine",
   );

@@ -96,7 +96,7 @@ const ROWS: Row[] = [
     aim: "Make this plan on m3: it has ca.key, front-proxy-ca.key, etcd/ca.key, sa.key",
     looked: /Looked at: m1 \(here\), m2 \(\d\d:\d\d UTC\), m3 \(\d\d:\d\d UTC\)\. Not looked at: w1, w2\./,
     has: [
-      `ssh -n root@${AT.m1} 'tar -C /root -cf - seen' | ssh root@${AT.m3} 'tar -C /run/kube-pki-repair -xpf - seen'`,
+      `set -o pipefail; ssh -n root@${AT.m1} 'tar -C /root -cf - seen' | ssh root@${AT.m3} 'tar -C /run/kube-pki-repair -xpf - seen'`,
       "m3# plan.ts --seen seen",
     ],
     hasNot: /--new-cas/,
@@ -181,7 +181,7 @@ const ROWS: Row[] = [
     aim: "This plan makes again what is missing: no running pod restarts. w2 joins again. Not looked at: w1. A worker that has lost its own files has to join again.",
     looked: /Asked, and no answer: w1\. Not looked at: m3\./,
     has: [
-      `ssh -n root@${AT.m1} 'tar -C /run/kube-pki-repair/token.d/w2 -cf - token' | ssh -o HostKeyAlias=w2 root@10.77.0.22 'tar -C /run/kube-pki-repair -xpf - token'`,
+      `set -o pipefail; ssh -n root@${AT.m1} 'tar -C /run/kube-pki-repair/token.d/w2 -cf - token' | ssh -o HostKeyAlias=w2 root@10.77.0.22 'tar -C /run/kube-pki-repair -xpf - token'`,
       "w2# LINE",
     ],
     hasNot: /w1# LINE/,
