@@ -22,16 +22,19 @@ const END = "End here: nothing more is done";
 
 /** All of them in turn; the first that changes something ends it, as the others may be gone then. */
 export async function decideAll(session: Session, decisions: readonly DecisionData[]): Promise<Decided> {
-  let left = decisions.filter(({ id }) => id !== "new-keys" || !session.mayMakeKeys).length;
-  const all = left;
-  for (const decision of decisions) {
-    if (decision.id === "new-keys" && session.mayMakeKeys) continue;
-    const title = `decide ${all - left + 1} of ${all}`;
-    left -= 1;
+  const open = decisions.filter((decision) => isOpen(session, decision));
+  for (const [index, decision] of open.entries()) {
+    const title = `decide ${index + 1} of ${open.length}`;
     const decided = await decide(session, decision, title);
     if (decided !== "continue") return decided;
   }
   return "continue";
+}
+
+function isOpen({ mayMakeKeys, leaves, person }: Session, { id, question, ways }: DecisionData): boolean {
+  if (id === "new-keys") return !mayMakeKeys;
+  const mayBeLeft = id === "given-up" && ways.some((way) => way.leaves);
+  return !mayBeLeft || (person.isThere && !leaves.has(question.join("\n")));
 }
 
 async function decide(session: Session, { question, ways }: DecisionData, title: string): Promise<Decided> {
@@ -43,6 +46,10 @@ async function decide(session: Session, { question, ways }: DecisionData, title:
   if (chosen === undefined) return "wait";
   if (chosen === ways.length) return "changed";
   if (chosen > ways.length) return "end";
+  if (ways[chosen]!.leaves) {
+    session.leaves.add(question.join("\n"));
+    return "continue";
+  }
   return await follow(session, ways[chosen]!);
 }
 
@@ -59,7 +66,9 @@ async function follow(session: Session, way: Way): Promise<Decided> {
   if (way.says) addWords(session, way.says);
   for (const act of way.acts ?? []) {
     const stopped = await doAct(session, { number: "0", exit: [0] }, act);
-    if (stopped) say(`${stopped.node}: ${stopped.reason}`);
+    if (!stopped) continue;
+    say(`${stopped.node}: ${stopped.reason}`);
+    break;
   }
   if (way.upload) await upload(session, way.upload);
   if (way.bundle) await openBundle(session);

@@ -50,7 +50,7 @@ export async function lookAround(session: Session, own: PlanData): Promise<PlanD
   const planner = to === undefined ? undefined : session.hosts.get(to);
   if (plan.ended !== "ok" || !planner || !session.met.has(planner.name)) return plan;
   tell(`${plainLine(plan.elsewhere!.aim)}`);
-  const ownAnswer = await answerOf(session, session.first);
+  const ownAnswer = await answerOf(session, session.first, { role: "control plane node" });
   session.first = planner;
   return await planOn(session, planner, [
     ...answers.filter(({ name }) => name !== planner.name),
@@ -149,7 +149,8 @@ async function askAll(session: Session, others: readonly NodeData[]): Promise<No
     }
     try {
       await bringKit(session, host);
-      const output = await answerOf(session, host, (line) => lanes.said(name, line));
+      const { role } = others.find((one) => one.name === name)!;
+      const output = await answerOf(session, host, { role, onLine: (line) => lanes.said(name, line) });
       answers.set(name, output.stdout.length <= MOST_ANSWER ? output.stdout : "");
       const hasAnswered = [0, 2].includes(output.exitCode);
       lanes.ended(name, hasAnswered, hasAnswered ? "has answered" : undefined);
@@ -162,8 +163,12 @@ async function askAll(session: Session, others: readonly NodeData[]): Promise<No
   return hosts.map(({ name }) => ({ name, json: answers.get(name) ?? "" }));
 }
 
-async function answerOf(session: Session, host: Host, onLine?: (line: string) => void): Promise<Output> {
-  const line = lookLine(session.words["etcd-data"]);
+async function answerOf(
+  session: Session,
+  host: Host,
+  { role, onLine }: { role: NodeData["role"]; onLine?: (line: string) => void },
+): Promise<Output> {
+  const line = lookLine(session.words["etcd-data"], role);
   const began = Date.now();
   const output = await session.transport.run(host, inKit(host, line), {
     ...{ onLine, quiet: LOOK, ...patience(session, MOST.look) },

@@ -42,6 +42,8 @@ export interface Session {
   isHeld: boolean;
   /** Sentences about what cannot be taken back, which a screen has named before its first step. */
   named: Set<string>;
+  /** Questions that the operator has left as they are. */
+  leaves: Set<string>;
   /** Tasks that the operator leaves out. */
   leftOut: Set<string>;
   /** The same command again, as it was typed. */
@@ -77,7 +79,14 @@ export function newSession(
     ...given,
     user: given.first.user,
     ...{ hosts: new Map([[given.first.name, given.first]]), met: new Set(), isHeld: false },
-    ...{ named: new Set(), leftOut: new Set(), printed: new Map(), done: new Set(), isStopping: false },
+    ...{
+      named: new Set(),
+      leaves: new Set(),
+      leftOut: new Set(),
+      printed: new Map(),
+      done: new Set(),
+      isStopping: false,
+    },
   };
 }
 

@@ -286,7 +286,17 @@ export function givenUpNotes(here: string, { facts, nodes }: Surroundings): Note
     const files = [...new Set(lacking.flatMap((one) => one.files))];
     const text = `${from.name} is on again, and may have ${listed(files)}, which ${files.length > 1 ? "were" : "was"} given up. If so, this brings it, and part 2 puts its flag back.`;
     const bring = lacking.flatMap(({ to, files }) => bringLines(files, from.name, to.name, { facts, nodes }));
-    const part2 = lacking.flatMap(({ to }) => linesOn(to, command("02-control-plane")));
-    return [{ text, commands: [...bring, ...part2] }];
+    const line = command("02-control-plane");
+    const part2 = lacking.flatMap(({ to }) => linesOn(to, line));
+    const acts = lacking.flatMap(({ to, files }) => [
+      ...files.map((path) => bringAct([path], from.name, [to.name])),
+      typedOn(to.name, line),
+    ]);
+    const does = `Copy ${listed(files)} from ${from.name}, and let part 2 put the flag back`;
+    const ways: Way[] = [
+      { does, acts },
+      { does: "Leave it given up", leaves: true },
+    ];
+    return [{ text, commands: [...bring, ...part2], decides: "given-up", ways }];
   });
 }

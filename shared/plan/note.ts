@@ -29,6 +29,7 @@ export type DecisionId =
   | "said-elsewhere"
   | "lost-files"
   | "label"
+  | "given-up"
   | "new-keys";
 
 /** One way to decide, and what has to be said or done for it. */
@@ -47,6 +48,8 @@ export interface Way {
   upload?: { path: string; to: string[] };
   /** The operator names a bundle of hand-over.ts. */
   bundle?: true;
+  /** Nothing is done, and the plan holds. Where nobody is there, this way is taken. */
+  leaves?: true;
   /** The disk is searched. */
   deep?: true;
   /** The plan's steps that make keys may be done. */
@@ -91,10 +94,16 @@ export function linesHere(
 /** In the kit's folder of the node that makes the plan. */
 export const SEEN = "seen.d";
 
-/** A node's answer, of which a plan is made. A folder of etcd's data is that of one node, and is not asked for on another. */
-export function lookLine(etcdData: string | undefined): string {
-  const place = etcdData && isServer(etcdData) ? { "etcd-data": etcdData } : {};
-  return command("00-assess --deep --no-disk --json", place);
+/**
+ * A node's answer, of which a plan is made. A folder of etcd's data counts on control plane nodes that have it: another one
+ * may have its data elsewhere.
+ */
+export function lookLine(etcdData: string | undefined, role: PlanNode["role"]): string {
+  const look = "00-assess --deep --no-disk --json";
+  if (etcdData === undefined || (role === "worker" && !isServer(etcdData))) return command(look);
+  if (isServer(etcdData)) return command(look, { "etcd-data": etcdData });
+  const ifThere = shell`[ -d ${`${etcdData}/member`} ] && echo --etcd-data ${etcdData}`;
+  return `${command(look)} $(${ifThere})`;
 }
 
 interface Asked {
@@ -109,7 +118,6 @@ interface Asked {
  * known address is not asked, nor one without a name of its own: its words would be another one's.
  */
 export function askLines({ user, said, unkept, nodes }: Asked): Line[] {
-  const look = lookLine(said["etcd-data"]);
   const [first, ...others] = nodes;
   if (!first) return [];
   const to = reachedAs(first, user);
@@ -117,7 +125,8 @@ export function askLines({ user, said, unkept, nodes }: Asked): Line[] {
   const lines = onYourMachine(
     asked.map(({ name }) => name),
     (name) => {
-      const from = reachedAs(asked.find((one) => one.name === name)!, user);
+      const node = asked.find((one) => one.name === name)!;
+      const [from, look] = [reachedAs(node, user), lookLine(said["etcd-data"], node.role)];
       return printedInto(`${SEEN}/${name}.json`, from, to, `cd ${from.kit} && ${look}`);
     },
   );

@@ -1,7 +1,9 @@
 /** A control plane node that was away is on again: the plan has its steps, and what it alone may still have. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { readCluster } from "../../shared/facts/cluster.ts";
+import type { PlanData } from "../../shared/plan/plan-data.ts";
 import { factsForPlan } from "../../shared/plan/plan-facts.ts";
 import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { pretendData } from "../pretend/control-plane-node.ts";
@@ -237,6 +239,17 @@ test.each<Row>([
         for (const text of says) expect(stdout).toContain(text);
         if (says.some((text) => text.includes("may have")))
           for (const to of [AT.m1, AT.m2]) expect(stdout).toContain(BRING(to));
+        const data = JSON.parse(
+          (await typeHere(`plan --json${seen ? " --seen /root/seen" : ""}${args}`)).stdout,
+        );
+        const ways = (data as PlanData).decisions.flatMap(({ id, ways }) => (id === "given-up" ? ways : []));
+        const both = [
+          expect.stringMatching(/^Copy .*sa-2024\.pub from m3, and let part 2/),
+          "Leave it given up",
+        ];
+        expect(ways.map(({ does }) => does)).toEqual(
+          says.some((text) => text.includes("may have")) ? both : [],
+        );
         expect(ca.cert).not.toBe(stranger.cert);
       },
     );

@@ -254,6 +254,38 @@ test("a worker that does not answer by ssh is asked about, and what was said goe
   expect(transport.typed().join("\n")).not.toMatch(/0[1-5]-/);
 });
 
+/** What a machine that is on again may have. */
+const GIVEN_UP = {
+  ...{ id: "given-up", question: ["m3 is on again, and may have /etc/x/audit.yaml"] },
+  ways: [
+    {
+      does: "Copy /etc/x/audit.yaml from m3",
+      acts: [
+        { do: "carry", from: "m3", to: ["m1"], files: ["/etc/x/audit.yaml"], secret: false, keep: true },
+        { do: "type", on: ["m1"], command: "./bunw scripts/02-control-plane.ts", sideBySide: false },
+      ],
+    },
+    { does: "Leave it given up", leaves: true },
+  ],
+};
+
+test.each([
+  ["copied", [/^Copy /, ...WAYS], true],
+  ["left, and not asked about again", [/^Leave it/, ...WAYS], false],
+  ["left where nobody is there", undefined, false],
+])("what was given up, and may be there again, is a number: it is %s", async (_, ways, isCopied) => {
+  const transport: PretendNodes = nodes((_node, command) => {
+    const isDone = transport.calls.includes("m1: ./bunw scripts/02-control-plane.ts");
+    return command.includes("--seen") && !isDone
+      ? { stdout: JSON.stringify({ ...PLAN, decisions: [GIVEN_UP, ...PLAN.decisions] }), exitCode: 2 }
+      : undefined;
+  });
+  const person = ways ? new PretendPerson(ways) : NO_PERSON;
+  const { end } = await repaired(transport, person, ways ? {} : { mayBegin: true, mayMakeKeys: true });
+  expect(end).toBe(ENDS.repaired);
+  expect(transport.carried.filter((one) => one === "m3 → m1: audit.yaml")).toHaveLength(isCopied ? 1 : 0);
+});
+
 const FLOOD = "x\u001b[2J\r".repeat(MOST_OUTPUT / 6);
 
 test.each<[string, Partial<Output>]>([

@@ -1,7 +1,9 @@
 /** The lines that ask all nodes: one for each, by its name. */
 import { expect, test } from "bun:test";
-import { askLines } from "../../../shared/plan/note.ts";
+import { mkdirSync } from "node:fs";
+import { askLines, lookLine } from "../../../shared/plan/note.ts";
 import type { PlanNode } from "../../../shared/plan/plan-node.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const NODES: PlanNode[] = [
   { name: "cp1", role: "first control plane node", address: "10.0.0.1" },
@@ -24,4 +26,22 @@ test("etcd on other machines, as the operator has said, is asked for on each nod
   expect(askLines({ user: "root", said, unkept: {}, nodes: NODES })[0]!.text).toContain(
     "--json --etcd-data https://10.0.0.31:2379,https://10.0.0.32:2379' | ",
   );
+});
+
+test("a folder of etcd's data is asked for on control plane nodes that have it, and on no worker", () => {
+  const nodes: PlanNode[] = [NODES[0]!, { ...NODES[2]!, name: "cp2", role: "control plane node" }, NODES[2]!];
+  const said = { "etcd-data": "/data/etcd" };
+  const [cp2, w2] = askLines({ user: "root", said, unkept: {}, nodes }).map(({ text }) => text);
+  expect(cp2).toContain("--json $([ -d ");
+  expect(w2).not.toContain("etcd-data");
+  using box = sandbox();
+  const line = (dir: string) => `echo ${lookLine(dir, "control plane node").replace("./bunw", "bunw")}`;
+  const typed = (dir: string) =>
+    Bun.spawnSync(["sh", "-c", line(dir)])
+      .stdout.toString()
+      .trim();
+  mkdirSync(`${box.dir}/e/member`, { recursive: true });
+  const asked = "bunw scripts/00-assess.ts --deep --no-disk --json";
+  expect(typed(`${box.dir}/e`)).toBe(`${asked} --etcd-data ${box.dir}/e`);
+  expect(typed(`${box.dir}/f`)).toBe(asked);
 });
