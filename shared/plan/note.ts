@@ -99,11 +99,11 @@ export const SEEN = "seen.d";
  * may have its data elsewhere.
  */
 export function lookLine(etcdData: string | undefined, role: PlanNode["role"]): string {
-  const look = "00-assess --deep --no-disk --json";
-  if (etcdData === undefined || (role === "worker" && !isServer(etcdData))) return command(look);
-  if (isServer(etcdData)) return command(look, { "etcd-data": etcdData });
+  const place = etcdData && isServer(etcdData) ? { "etcd-data": etcdData } : {};
+  const look = command("00-assess --deep --no-disk --json", place);
+  if (etcdData === undefined || isServer(etcdData) || role === "worker") return look;
   const ifThere = shell`[ -d ${`${etcdData}/member`} ] && echo --etcd-data ${etcdData}`;
-  return `${command(look)} $(${ifThere})`;
+  return `${look} $(${ifThere})`;
 }
 
 interface Asked {
