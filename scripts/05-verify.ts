@@ -23,7 +23,7 @@ import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
 import { answerJson, answerLines, answerToPaste, run, tell, VERSION } from "../shared/run.ts";
-import { untilGood, verifyHere } from "../shared/verify/verify-here.ts";
+import { untilGood, type VerifiedHere, verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpLines } from "../shared/verify/wrap-up.ts";
 
 async function main() {
@@ -40,17 +40,17 @@ async function main() {
   if (values.metrics)
     writeMetrics(values.metrics, metricsText({ node: node.name, backup, ...found }));
   const end = await wrapUp(node, found.known?.cp);
-  report(found.checks, values, end, goodUntil(found.endings));
+  report(found, values, end, goodUntil(found.endings));
 }
 
 function report(
-  checks: readonly Check[],
+  { checks, others }: Pick<VerifiedHere, "checks" | "others">,
   values: Values,
   repair: WrapUp | undefined,
   until: string | undefined,
 ) {
   if (values.json) answerJson({ ...checksAsJson(checks), repair });
-  else screen(checks, values, repair);
+  else screen(checks, values, repair, others);
   const hint = hintOf(checks);
   if (until && !hint) tell("", until);
   tellSummary(checks);
@@ -60,9 +60,14 @@ function report(
 }
 
 /** The verdict and the next commands, then the table. */
-function screen(checks: readonly Check[], { all, output }: Values, repair: WrapUp | undefined) {
+function screen(
+  checks: readonly Check[],
+  { all, output }: Values,
+  repair: WrapUp | undefined,
+  others: readonly string[],
+) {
   const verdict = [headlineOf(checks), summaryText(checks)].filter(Boolean).join(". ");
-  printVerdict(verdict, inLines(nextOf(checks)));
+  printVerdict(verdict, inLines(nextOf(checks, others)));
   if (all || checks.some(({ result }) => result !== "ok")) answerLines([""]);
   printChecks(checks, { all, advice: output === "short" ? "behind" : "below" });
   if (repair) answerToPaste(["", ...wrapUpLines(repair)]);

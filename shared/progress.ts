@@ -1,6 +1,6 @@
 /** Shows how far a long step is: on a terminal one line that is redrawn, elsewhere a line now and then. */
 import { FEW, listed, plainLine } from "./plain.ts";
-import { say } from "./run.ts";
+import { ERASE_LINE, redrawn, say } from "./run.ts";
 
 interface Figures {
   what: string;
@@ -77,16 +77,18 @@ export class Progress {
   /** Removes the line; the next message takes its place. */
   clear() {
     if (!this.#isTerminal) return;
-    if (this.#figures) process.stderr.write("\r\x1b[2K");
+    if (this.#figures) process.stderr.write(ERASE_LINE);
+    redrawn.isShown = false;
     this.#last.time = 0;
   }
 
   #draw(now: number) {
     this.#last.time = now;
+    redrawn.isShown = true;
     process.stderr.write(
-      `\r\x1b[2K  ${plainLine(progressLine(this.#figures!, true))}`.slice(
+      `${ERASE_LINE}  ${plainLine(progressLine(this.#figures!, true))}`.slice(
         0,
-        (process.stderr.columns || 80) + "\r\x1b[2K".length,
+        (process.stderr.columns || 80) + ERASE_LINE.length,
       ),
     );
   }

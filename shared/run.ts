@@ -170,6 +170,12 @@ export async function silently<T>(action: () => Promise<T>): Promise<T> {
   }
 }
 
+/** A line of progress.ts is on the terminal, without its end: the next message takes its place. */
+export const redrawn = { isShown: false };
+
+/** ECMA-48: to the beginning of the line, and erase it. */
+export const ERASE_LINE = "\r\x1b[2K";
+
 /**
  * Writes to stderr, and reports it. Bun's console.error would paint it red on a terminal; elsewhere it is
  * sure to be written before the script ends.
@@ -179,8 +185,9 @@ function narrate(text: string) {
   titleOfLook = undefined;
   if (title) narrate(title);
   told({ what: "text", text: stripVTControlCharacters(text) });
-  if (process.stderr.isTTY) process.stderr.write(`${inLocale(text)}\n`);
+  if (process.stderr.isTTY) process.stderr.write(`${redrawn.isShown ? ERASE_LINE : ""}${inLocale(text)}\n`);
   else console.error(text);
+  redrawn.isShown = false;
 }
 
 /** One item of a step. */

@@ -3,7 +3,7 @@
  * printed or given as JSON.
  */
 import { command, inLines } from "../again.ts";
-import { type Check, found, hasFailed } from "../checks/check.ts";
+import { type Check, found, hasFailed, isOfDates } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { sharedKeyRows } from "../checks/usual-folder-row.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
@@ -257,11 +257,12 @@ async function damageOf(
   return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
 }
 
-/** `ofOthers`: expired CAs that only another CA can renew. */
-function keysOf({ findings, evidence, strange }: Here) {
+/** `ofOthers`: expired CAs that only another CA can renew. With a wrong clock no key is lost by its dates. */
+function keysOf({ findings, evidence, strange, clock }: Here) {
   const { shared } = byKind(findings);
-  const withRemedy = (way: Remedy["do"]) =>
-    shared.filter((one) => one.state !== "ok" && remedyOf(one, evidence).do === way);
+  const isDoubtful = ({ state }: Finding) => clock instanceof Fail && isOfDates(state);
+  const bad = shared.filter((one) => one.state !== "ok" && !isDoubtful(one));
+  const withRemedy = (way: Remedy["do"]) => bad.filter((one) => remedyOf(one, evidence).do === way);
   const foreign = shared.filter(({ name, state }) => strange && name === "ca" && state === "ok");
   return { lostKeys: [...foreign, ...withRemedy("lost")], ofOthers: withRemedy("elsewhere") };
 }

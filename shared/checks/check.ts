@@ -83,9 +83,18 @@ export function hasFailed({ result }: Pick<Check, "result">): boolean {
 
 export class Checks {
   readonly all: Check[] = [];
+  readonly #looks: ((made: number, at: string) => void) | undefined;
+
+  /** `looks`: called before each check. */
+  constructor(looks?: (made: number, at: string) => void) {
+    this.#looks = looks;
+  }
 
   async add(rows: Iterable<CheckRow> | AsyncIterable<CheckRow>) {
-    for await (const row of rows) this.all.push(await checkedOf(row));
+    for await (const row of rows) {
+      this.#looks?.(this.all.length, KINDS[row.id].what.replace("…", row.of ?? ""));
+      this.all.push(await checkedOf(row));
+    }
   }
 }
 

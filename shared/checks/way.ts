@@ -26,8 +26,11 @@ export function wayOf(shown: readonly Check[], all: readonly Check[]): string {
   return mends.length > 1 ? KINDS[shown[0]!.id].mend.replace("…", "NODE") : mends[0]!;
 }
 
-/** The commands that come next, none twice; empty if nothing has failed, or no command of this kit mends it. */
-export function nextOf(checks: readonly Check[]): Todo[] {
+/**
+ * The commands that come next, none twice; empty if nothing has failed, or no command of this kit mends it. `others`: the
+ * other control plane nodes, whose files this look has not seen.
+ */
+export function nextOf(checks: readonly Check[], others: readonly string[] = []): Todo[] {
   const failed = causesOf(checks).filter(({ shown }) => shown.some(hasFailed));
   if (failed.some(({ shown }) => shown[0]!.id === "clock")) return [];
   const ways = failed.map(({ shown }) => wayOf(shown, checks));
@@ -35,7 +38,10 @@ export function nextOf(checks: readonly Check[]): Todo[] {
     return [{ command: ASSESS, note: "names the commands of the repair; reads only" }];
   const parts = ways.flatMap((way) => (PART.test(way) ? way.split(", then ") : []));
   const todos = new Map(parts.map((way) => [kitCommand(way), way]));
-  return [...todos].sort().map(([line, way]) => withNote(line, way.slice(line.length).trim()));
+  const own = [...todos].sort().map(([line, way]) => withNote(line, way.slice(line.length).trim()));
+  if (own.length === 0 || others.length === 0) return own;
+  const look = { command: ASSESS, on: others.join(", "), note: "they have files of their own; reads only" };
+  return [...own, look];
 }
 
 const withNote = (line: string, note: string): Todo => ({ command: line, ...(note && { note }) });

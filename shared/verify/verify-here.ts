@@ -21,7 +21,7 @@ import { stateOfClient } from "../facts/api-accepts.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import { askControlPlaneNode, type ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { believedPeers } from "../facts/known-nodes.ts";
+import { believedPeers, otherControlPlanes } from "../facts/known-nodes.ts";
 import { controlPlaneWithoutData, isNotForParts, whyWithoutData } from "../facts/no-etcd-data.ts";
 import { casOfApiServer } from "../facts/read-by-pods.ts";
 import { keptRepair } from "../facts/repair.ts";
@@ -45,6 +45,7 @@ import { clusterCa, pkiFindings, wholePki, withAdminElsewhere } from "../pki/exa
 import { kubeconfigRows, ROOTS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
+import { Progress } from "../progress.ts";
 import { caReaders, kubeletCaReader } from "../renew/ca-readers.ts";
 import { olderInPods } from "../renew/pods-with-older-ca.ts";
 import { type OldCaHolder, oldCaHolders, readerRows } from "../renew/reader-rows.ts";
@@ -74,7 +75,9 @@ export async function verifyHere(
   node: Node,
   { etcdData, without = [], mustEnd = false, well = new Map() }: HowToVerify,
 ) {
-  const checks = new Checks();
+  const progress = process.stderr.isTTY ? new Progress("checked") : undefined;
+  using _line = { [Symbol.dispose]: () => progress?.clear() };
+  const checks = new Checks((made, at) => progress?.show(made, at));
   const place = await etcdDataOf(etcdData, { node });
   const mend = isKnown(place) ? command("01-etcd") : ASSESS;
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node, mend)), LOOKS);
@@ -102,7 +105,8 @@ export async function verifyHere(
   const shown = cp ? await endingsShown(cp) : [];
   const endings = [...endingsHere(node, known?.certificatesDir, known?.home), ...shown];
   await checks.add(forecast(endings));
-  return { checks: withCauses(checks.all) as readonly Check[], endings, known, oldCa };
+  const others = cp ? otherControlPlanes(cp.cluster, { node, without }).map(({ name }) => name) : [];
+  return { checks: withCauses(checks.all) as readonly Check[], endings, known, oldCa, others };
 }
 
 interface Noted {

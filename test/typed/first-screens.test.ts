@@ -2,9 +2,11 @@
  * The first screen in seven states: it begins with the verdict, the first command can run now, one cause is one row,
  * and nothing breaks inside of a word, however narrow the terminal is.
  */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { KINDS } from "../../shared/checks/kinds.ts";
 import { pasteLines, wrapped } from "../../shared/screen-width.ts";
+import { pretendNode } from "../pretend/node.ts";
+import { MEMBERS, three } from "../pretend/plan.ts";
 import { nodeInState, STATES, type StateName } from "../pretend/screen-states.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -184,4 +186,51 @@ test("TERM=dumb has no colour, and a terminal without UTF-8 gets signs in ASCII"
 test("every kind that has a text for a date that has passed says nothing of a date that comes", () => {
   for (const { expired } of Object.values(KINDS) as { expired?: string }[])
     expect(expired ?? "").not.toMatch(/once it|until it|will/);
+});
+
+test("05-verify names the other control plane nodes, whose files it has not seen, and none that is away", async () => {
+  const { change } = STATES.expired;
+  const nodes = { ...STATES.expired.options, etcd: three, members: MEMBERS };
+  for (const [line, others] of [
+    ["05-verify", "m2, m3"],
+    ["05-verify --without m2", "m3"],
+  ]) {
+    using node = here(await pretendNode(nodes));
+    await change(node);
+    const { stdout } = await node.run(line!);
+    expect(stdout).toContain(
+      `\n  on ${others}: ./bunw scripts/00-assess.ts   # they have files of their own`,
+    );
+  }
+});
+
+/** A terminal obeys "\\r" and "erase the line": the lines that are left, and whether a line was ever drawn over. */
+function onTerminal(written: string): { left: string[]; erased: string[] } {
+  const erased: string[] = [];
+  const left = written.split("\n").map((line) => {
+    const [text = "", ...drawn] = line.split("\r\x1b[2K").reverse();
+    erased.push(...drawn.filter(Boolean));
+    return text;
+  });
+  return { left, erased };
+}
+
+test("while 05-verify looks, a terminal shows how far it is, and nothing of that stays", async () => {
+  using node = here(await nodeInState("healthy"));
+  const written: string[] = [];
+  const spy = spyOn(process.stderr, "write").mockImplementation((text) => {
+    written.push(String(text));
+    return true;
+  });
+  const { isTTY } = process.stderr;
+  Object.assign(process.stderr, { isTTY: true });
+  try {
+    await node.run("05-verify --wait 1");
+  } finally {
+    Object.assign(process.stderr, { isTTY });
+    spy.mockRestore();
+  }
+  const { left, erased } = onTerminal(written.join(""));
+  expect(erased.some((line) => /^ {2}checked {3}\d+ /.test(line))).toBe(true);
+  expect(left.filter((line) => line.includes("checked   "))).toEqual([]);
 });
