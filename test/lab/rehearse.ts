@@ -25,6 +25,7 @@ import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import {
+  byRelease,
   byRepair,
   byRepairAndPassword,
   byRepairAndSudo,
@@ -163,6 +164,7 @@ export const SCENARIOS: Scenario[] = [
   oneWiped,
   mirrorPodsGone,
   fleet,
+  byRelease,
   byRepairOne,
   byRepair,
   byRepairAndSudo,

@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { USUAL } from "../machine/profile.ts";
-import { repairByOneCommand, repairHere, withoutKit } from "../scene/by-repair.ts";
+import { repairByOneCommand, repairByRelease, repairHere, withoutKit } from "../scene/by-repair.ts";
 import { cutAgainAndAgain } from "../scene/cut-repair.ts";
 import { restartBarePods } from "../scene/printed.ts";
 import { makeReachable, operatorsTerminal, reachableFromFirst, type Way } from "../scene/reachable.ts";
@@ -62,6 +62,32 @@ export const byRepairOne: Scenario = {
     "As all-lost; the operator types npm run repair -- root@cp1 on a machine beside the cluster, and numbers",
   packages: FLEET_PACKAGES,
   lines: byOneCommand({ unknown: true }),
+};
+
+const BARE: Way = { unknown: true, bare: true };
+
+export const byRelease: Scenario = {
+  ...allLost,
+  name: "by-release",
+  title:
+    "As all-lost; the operator's machine has the archive of a release, no node, npm, git and curl: unpack it, one command",
+  packages: FLEET_PACKAGES,
+  lines: [
+    {
+      title: "The operator has a machine that reaches all nodes by ssh",
+      run: (scene) => makeReachable(scene, BARE),
+    },
+    { title: "No node has the kit", run: withoutKit },
+    ...everythingDeleted,
+    {
+      title: "The operator unpacks the archive, and types one command",
+      run: (scene) => repairByRelease(scene, BARE, [NOT_NOW]),
+    },
+    {
+      title: "Pods that part 4 left to people are restarted, and the same command ends it",
+      run: (scene) => again(scene, () => repairByRelease(scene, BARE, [])),
+    },
+  ],
 };
 
 /** Workloads run on the only node, as its operator wants it: kubeadm's taint is taken away. */

@@ -50,6 +50,21 @@ export async function repairByOneCommand(
   return screen;
 }
 
+/** Types the command on a machine that has the archive of a release, and nothing else of us. */
+export async function repairByRelease(scene: Scene, way: Way, ways: readonly RegExp[]) {
+  const operator = scene.lab.operator!;
+  const log = operator.path("repair.log");
+  rmSync(log, { force: true });
+  const command = `./bunw scripts/repair.ts root@${scene.lab.controlPlanes[0]!.ip} --log ../repair.log`;
+  const unpack =
+    'rm -rf release && mkdir -m 700 release && tar -C release -xzf kit.tar.gz && cd release && ! sha256sum -c SHA256SUMS | grep -v ": OK$"';
+  return await answered(scene, {
+    ...{ machine: operator, exit: [0], ways, shown: command, line: `(${unpack} && ${command})` },
+    window: (answers) => operatorsTerminal(way, answers),
+    log: async () => (existsSync(log) ? readFileSync(log, "utf8") : ""),
+  });
+}
+
 /** Types the command on the first control plane node, in the kit's folder: there is no other machine. */
 export async function repairHere(scene: Scene, ways: readonly RegExp[] = []) {
   const node = scene.lab.controlPlanes[0]!;

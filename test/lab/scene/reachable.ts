@@ -2,7 +2,7 @@
  * A machine beside the cluster that reaches every node by ssh: this machine's files, with the switch's
  * network.
  */
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Lab, type Machine, type Output, sh } from "../machine/machine.ts";
 import { GATEWAY, SWITCH } from "../machine/network.ts";
@@ -32,6 +32,8 @@ export interface Way {
   unknown?: boolean;
   /** What sudo asks the user for. */
   password?: string;
+  /** The operator's machine has no node, npm, git, curl. */
+  bare?: boolean;
 }
 
 /** Each node's host key as ssh shows it, for the operator's comparison. */
@@ -41,13 +43,31 @@ const fingerprints = new Set<string>();
  * A window on it, in the folder with kit.tar.gz. The operator says yes to a host key that is the node's, and
  * types the password of sudo. `others`: what else is asked.
  */
-export function operatorsTerminal({ password }: Way, others: Answers = () => undefined): Terminal {
+export function operatorsTerminal(
+  { password, bare = false }: Way,
+  others: Answers = () => undefined,
+): Terminal {
   const answers = (screen: string) => {
     const yes = saysYes(screen);
     if (yes !== undefined) return yes;
     return /^\[sudo\] password for \S+: $/m.test(screen) ? password : others(screen);
   };
-  return new Terminal(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env: operatorsShell(), answers });
+  const shell = operatorsShell();
+  const env = bare ? { ...shell, PATH: `${join(OPERATOR, "bin")}:${programsWithout(NOT_FOR_US)}` } : shell;
+  return new Terminal(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env, answers });
+}
+
+/** Programs that a release does not need. */
+const NOT_FOR_US = /^(node|npm|npx|git|curl|wget|bun|bunx|openssl|python.*|perl.*)$/;
+
+/** A folder with links to this machine's programs but these. */
+function programsWithout(these: RegExp): string {
+  const folder = join(OPERATOR, "bare");
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder);
+  for (const name of readdirSync("/usr/bin"))
+    if (!these.test(name)) symlinkSync(`/usr/bin/${name}`, join(folder, name));
+  return folder;
 }
 
 const ENTER = join(import.meta.dir, "../enter.ts");
