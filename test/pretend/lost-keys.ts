@@ -33,6 +33,7 @@ const LINES = [
   "01-etcd --new-cas",
   "02-control-plane",
   "03-workers open",
+  "03-workers approve",
   "03-workers close",
   "03-join",
   "04-sa-tokens",
@@ -65,15 +66,24 @@ const ALSO = {
   "its API server signs with another sa.key": () => undefined,
 };
 
-/** Each key alone, with its public half and without; each two keys; by each script; on a dead and on a living node. */
+/**
+ * Each key alone, with its public half and without; each public half alone; each two keys, also with both public halves; by
+ * each script; on a dead and on a living node.
+ */
 export const LOST_KEYS: readonly LostKeys[] = losses().flatMap((files) =>
   LINES.flatMap((line) => [true, false].map((alive) => ({ files, line, alive }))),
 );
 
 function losses(): (readonly string[])[] {
   const all = Object.values(KEYS);
-  const pairs = all.flatMap(([key], i) => all.slice(i + 1).map(([other]) => [key, other]));
-  return [...all.map(([key]) => [key]), ...all, ...pairs];
+  const pairs = all.flatMap((one, i) => all.slice(i + 1).map((other) => [one, other] as const));
+  return [
+    ...all.map(([key]) => [key]),
+    ...all,
+    ...all.map(([, half]) => [half]),
+    ...pairs.map(([[key], [other]]) => [key, other]),
+    ...pairs.map(([one, other]) => [...one, ...other]),
+  ];
 }
 
 export interface Typed {

@@ -20,7 +20,9 @@ import { USUAL } from "./strangers-folder.ts";
 type Place = { root: string };
 
 const DEFAULTS: ClusterFacts = { ...FACTS, certificatesDir: USUAL };
-const ROWS = kubeconfigRows(DEFAULTS, { superAdmin: true }).filter(({ name }) => name !== "kubelet");
+const ALL = kubeconfigRows(DEFAULTS, { superAdmin: true });
+/** What `certs renew all` renews. */
+const ROWS = ALL.filter(({ name }) => name !== "kubelet");
 
 const COMMANDS = {
   "init phase certs all": ({ root }: Place) =>
@@ -34,7 +36,7 @@ const COMMANDS = {
     ),
   // it does not overwrite: one with another CA stops it, which a person mends with mv
   "init phase kubeconfig all": async ({ root }: Place) => {
-    for (const row of ROWS.filter(({ path }) => !existsSync(root + path)))
+    for (const row of ALL.filter(({ path }) => !existsSync(root + path)))
       write(
         root + row.path,
         kubeconfigText(row, DEFAULTS, { ca: caOf(root), user: await userOf(row, root) }),
@@ -67,5 +69,6 @@ function caOf(root: string): string {
 function userOf({ cn, o }: KubeconfigRow, root: string) {
   const ca = { cert: caOf(root), key: readFileSync(`${root}${USUAL}/ca.key`, "utf8") };
   const group = o?.(99);
-  return issueClient({ cn: String(cn), ...(group !== undefined && { o: group }) }, ca, DEFAULTS);
+  const user = typeof cn === "function" ? cn(DEFAULTS) : cn;
+  return issueClient({ cn: user, ...(group !== undefined && { o: group }) }, ca, DEFAULTS);
 }

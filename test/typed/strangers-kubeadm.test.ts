@@ -4,7 +4,7 @@
  * is well.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, unlinkSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, unlinkSync } from "node:fs";
 import { attempt } from "../../shared/fail.ts";
 import { privateKeysIn, publicKeyHash, trustedKeys } from "../../shared/pki/certificate.ts";
 import { parseKubeconfig } from "../../shared/pki/kubeconfigs.ts";
@@ -29,6 +29,7 @@ const PLAYS: Play[] = [
   { name: "init phase certs all", commands: ["init phase certs all"], rows: ["usual-folder"] },
   { name: "init phase kubeconfig all", commands: ["init phase certs all", "init phase kubeconfig all"], rows: ["usual-folder", "kubeconfig-super-admin"] },
   { name: "init phase kubeconfig all after mv admin.conf", commands: ["init phase certs all", "init phase kubeconfig all"], away: ["admin"], rows: ["usual-folder", "kubeconfig-admin", "kubeconfig-super-admin"] },
+  { name: "init phase kubeconfig all after mv kubelet.conf", commands: ["init phase certs all", "init phase kubeconfig all"], away: ["kubelet"], rows: ["usual-folder", "kubeconfig-super-admin", "kubelet-conf"] },
   { name: "certs renew all", commands: ["init phase certs all", "certs renew all"], rows: ["usual-folder", "kubeconfig-admin", "kubeconfig-controller-manager", "kubeconfig-scheduler"] },
   { name: "kubeconfig all, then certs renew all", commands: ["init phase certs all", "init phase kubeconfig all", "certs renew all"], rows: ["usual-folder", "kubeconfig-admin", "kubeconfig-super-admin", "kubeconfig-controller-manager", "kubeconfig-scheduler"] },
 ];
@@ -103,6 +104,24 @@ for (const layout of Object.keys(LAYOUTS) as Layout[])
       expect(lstatSync(node.root + USUAL).isSymbolicLink()).toBe(true);
       expect(strangersIn(node.root, cluster)).toEqual([]);
     });
+
+test.each(["kubespray", "certificatesDir elsewhere"] as const)(
+  "%s: kubeadm's usual folder is a link to the cluster's, so a colleague's kubeadm signs with it, and nothing is touched",
+  async (layout) => {
+    using node = here(await nodeIn(layout));
+    using _servers = serveIn(layout, node, { on: LEADS });
+    if (!existsSync(node.root + USUAL)) symlinkSync(`../..${DIR[layout]}`, node.root + USUAL);
+    const cluster = new Set(filesBelow(node.root + DIR[layout]).flatMap(keysIn));
+    for (const command of ["init phase certs all", "init phase kubeconfig all", "certs renew all"] as const)
+      await strangersKubeadm(command, node);
+    // kubespray's etcd has a folder of its own: nobody reads the CA that kubeadm makes for one
+    expect(strangersIn(node.root, cluster).filter((path) => !path.includes("/etcd/"))).toEqual([]);
+    const before = filesOf(node);
+    for (const script of ["00-assess", "05-verify", "01-etcd", "02-control-plane"])
+      expect({ script, ...(await node.run(script)) }).toMatchObject({ script, exitCode: 0 });
+    expect(filesOf(node)).toEqual(before);
+  },
+);
 
 test("a super-admin.conf of the cluster's CA that has expired harms nobody: nothing is named, nothing is written", async () => {
   using node = here(await nodeIn("kubeadm's default"));
