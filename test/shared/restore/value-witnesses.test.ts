@@ -5,6 +5,7 @@ import { gunzipSync } from "node:zlib";
 import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { consistentIndex } from "../../../shared/etcd-data/directory.ts";
+import { firstEntryIn } from "../../../shared/etcd-data/wal.ts";
 import { failOf } from "../../../shared/fail.ts";
 import {
   chooseData,
@@ -104,9 +105,9 @@ function changeKey(box: Sandbox, text: string, key: string) {
   writeFileSync(`${box.dir}${DB}`, db);
 }
 
-/** Etcd 3.5.21's, whose log has more entries than there are revisions. */
-function small(box: Sandbox) {
-  const fixtures = `${import.meta.dirname}/../../fixtures/etcd/3.5.21`;
+/** Etcd 3.5.21's, whose log has more entries than there are revisions; or another of the small fixtures. */
+function small(box: Sandbox, fixture = "3.5.21") {
+  const fixtures = `${import.meta.dirname}/../../fixtures/etcd/${fixture}`;
   for (const dir of [`${box.dir}/whole`, `${box.dir}/disk`]) {
     for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true });
     for (const name of readdirSync(fixtures).filter((one) => one.endsWith(".gz"))) {
@@ -124,6 +125,28 @@ test("a key that the log has not, though it has more entries than there are revi
   const { proof } = await expectAll(box);
   expect(proof.mended).toEqual(["/registry/configmaps.default/cm-42 (revision 50), by the log"]);
 });
+
+/** Of these fixtures it is no whole object. */
+const NO_OBJECT = "/registry/namespaces/kube-system";
+
+test.each(["3.6.5-restored", "3.5.16-restored-alone", "3.5.16-restored-alone-started"])(
+  "%s: its log begins anew with entry 1, and its database has rows of before: they stay, and are counted",
+  (fixture) => {
+    using box = sandbox();
+    small(box, fixture);
+    using data = readEtcdData(`${box.dir}/disk`);
+    expect(firstEntryIn(`${box.dir}/disk/member/wal`)).toBe(1);
+    expect(proveByWholeLog(`${box.dir}/disk`, data)).toBeUndefined();
+    const { proof, root, isAlone, open } = memberDataIn("/disk", undefined, { without: [NO_OBJECT] });
+    expect([root, isAlone]).toEqual([undefined, undefined]);
+    expect(proof).toMatchObject({ hasNumbers: false, mended: [], leftOut: [NO_OBJECT] });
+    expect(proof.alone).toBeGreaterThan(50);
+    using back = open();
+    const rest = contentOf(data);
+    rest.delete(NO_OBJECT);
+    expect(contentOf(back)).toEqual(rest);
+  },
+);
 
 /** The same with a log that begins with this entry. */
 function smallPurged(box: Sandbox, from: number) {
