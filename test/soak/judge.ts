@@ -2,12 +2,20 @@
  * Judges what is brought back of a damaged member: each key is as it was at the revision that is said, by a log of which
  * nothing was compacted, and what is exact has all of them.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { type EtcdData, readEtcdData } from "../../shared/etcd-data/data.ts";
 import { wireFields } from "../../shared/etcd-data/protobuf.ts";
-import type { Entry } from "../../shared/etcd-data/wal.ts";
+import { isZeroFrom, LogFile } from "../../shared/etcd-data/raft-files.ts";
+import { type Entry, parseRecord, readEntry, readFrame } from "../../shared/etcd-data/wal.ts";
 import { attemptLater, Fail } from "../../shared/fail.ts";
-import { chooseData, isWhole, memberDataIn } from "../../shared/restore/lost-members-data.ts";
+import { hostPath } from "../../shared/files/files.ts";
+import {
+  chooseData,
+  isWhole,
+  type MemberData,
+  memberDataIn,
+} from "../../shared/restore/lost-members-data.ts";
+import { RECORD } from "../../shared/restore/new-member.ts";
 import { silently } from "../../shared/run.ts";
 import { splitLog } from "../pretend/write-wal.ts";
 
@@ -29,10 +37,18 @@ export class Judge {
     this.truth = readEtcdData(dir);
   }
 
-  /** In words how the member of `dir` is brought back. `mayEndEarly`: whole records at the log's end are zeros. */
-  async outcomeOf(dir: string, mayEndEarly: boolean): Promise<string> {
+  /** The last revision that was acknowledged. */
+  get revision(): number {
+    return this.truth.revision;
+  }
+
+  /** In words how what `read` finds is brought back, in this folder; `without`: keys that it may give up. */
+  async outcomeOf(
+    dir: string,
+    read = (without: readonly string[]) => memberDataIn(dir, undefined, { without }),
+  ): Promise<string> {
     const judged = (without: readonly string[]) =>
-      attemptLater(() => silently(async () => this.broughtBack(dir, mayEndEarly, without)));
+      attemptLater(() => silently(async () => this.broughtBack(read(without), without)));
     const outcome = await judged([]);
     if (!(outcome instanceof Fail)) return outcome;
     const keys = / --give-up (\S+)$/.exec(outcome.hint ?? "")?.[1]?.split(",");
@@ -42,8 +58,7 @@ export class Judge {
     return less.startsWith(WRONG) ? less : `${less}, keys given up`;
   }
 
-  private broughtBack(dir: string, mayEndEarly: boolean, without: readonly string[]): string {
-    const found = memberDataIn(dir, undefined, { without });
+  private broughtBack(found: MemberData, without: readonly string[]): string {
     using data = found.open();
     const { revision } = data;
     const then = this.known.getOrInsertComputed(revision, () => contentAt(this.truth, revision));
@@ -56,7 +71,8 @@ export class Judge {
     const values = differing((one) => one?.value);
     const numbers = differing((one) => one?.numbers);
     const isExact = isWhole(found.last) && without.length === 0;
-    if (chooseData([found]).isQuorum && !isExact) return `${WRONG}a quorum, and not exact`;
+    if (found.members.length === 1 && chooseData([found]).isQuorum && !isExact)
+      return `${WRONG}a quorum, and not exact`;
     const isRenamed = !isExact && isOfRows(keys, { then, now }) && keys.length <= 2 * found.proof.alone;
     if (isRenamed) return "as of, the database alone, a key without a witness";
     if (keys.length > 0) return `${WRONG}${keys.length} keys, ${isExact ? "exact" : "as of"}`;
@@ -65,8 +81,10 @@ export class Judge {
     const counted = `${values.length > 0 ? ", values without a witness" : ""}${numbers.length > 0 ? ", numbers without a witness" : ""}`;
     if (!isExact) return `as of${found.isAlone ? ", the database alone" : ""}${counted}`;
     if (revision === this.truth.revision) return `exact${counted}`;
-    // as if nothing had come then: the log alone does not show it
-    return mayEndEarly ? "zeros over whole records" : `${WRONG}exact, at ${revision}`;
+    // as if nothing had come then: nothing on this disk shows it
+    return isZeroBehind(found)
+      ? "exact, with zeros over whole last records"
+      : `${WRONG}exact, at ${revision}`;
   }
 }
 
@@ -75,6 +93,23 @@ function isOfRows(keys: readonly string[], { then, now }: Record<"then" | "now",
   const rows = (all: Map<string, Content>) =>
     keys.flatMap((key) => all.get(key) ?? []).map(({ row, value, numbers }) => `${row} ${value} ${numbers}`);
   return keys.length > 0 && Bun.deepEquals(rows(then).sort(), rows(now).sort());
+}
+
+/** Whether only zeros are behind the record of the entry with which the log ends, and of the hard state behind it. */
+function isZeroBehind({ dir, last }: MemberData): boolean {
+  const folder = `${hostPath(dir)}/member/wal`;
+  const path = `${folder}/${readdirSync(folder).sort().at(-1)}`;
+  using file = new LogFile(path);
+  let end = -1;
+  for (let at = 0; at + 8 <= file.size; ) {
+    const frame = readFrame(file.slice(at, at + 8), at);
+    if (!frame || frame.end > file.size) break;
+    const record = parseRecord(file.slice(frame.start, frame.start + frame.length));
+    const isEnd = record?.type === RECORD.entry && readEntry(record.data).index === last.index;
+    at = frame.end;
+    if (isEnd || (end >= 0 && record?.type === RECORD.state)) end = at;
+  }
+  return end >= 0 && isZeroFrom(file, end);
 }
 
 interface Content {
