@@ -336,12 +336,12 @@ function newName(folder: string, name: string): string {
 async function gather(session: Session, { from, to, into }: Gather): Promise<Stopped | undefined> {
   const target = hostOf(session, to);
   const missing: string[] = [];
-  for (const name of from) {
+  await inParallel(from, SESSIONS, async (name) => {
     const put = inKit(target, shell`mkdir -p -m 700 ${into} && cat > ${`${into}/${name}.tar`}`);
     const how = patience(session, MOST.file);
     const why = await session.transport.pipe(hostOf(session, name), PACK_RUNS, target, put, how);
     if (why !== undefined) missing.push(name);
-  }
+  });
   if (missing.length > 0) say(`no transcripts came from ${listed(missing)}`);
   return undefined;
 }

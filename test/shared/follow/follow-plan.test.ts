@@ -1,5 +1,6 @@
 /** `repair` follows a plan of three control plane nodes and two workers, where all is lost. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { doAct } from "../../../shared/follow/do-act.ts";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
 import { MOST_OUTPUT, type Output } from "../../../shared/follow/host.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
@@ -396,4 +397,25 @@ test("no secret is in the log, and each command that was typed is", async () => 
     "m1 ./bunw scripts/01-etcd.ts --new-cas",
   );
   expect(logged.filter(({ seconds }) => !(seconds >= 0))).toEqual([]);
+});
+
+test("transcripts of many nodes come at the same time, and a node that holds its own back holds up no other", async () => {
+  const workers = Array.from({ length: 4 }, (_, i) => `w${i + 1}`);
+  const transport = nodes();
+  const { session } = pretendSession({ transport, person: NO_PERSON });
+  for (const name of ["m1", ...workers])
+    session.hosts.set(name, { ...session.first, name, address: `10.0.0.${name}` });
+  const all = Promise.withResolvers<undefined>();
+  let begun = 0;
+  // none ends before all have begun; w1's never comes
+  transport.pipe = async ({ name }) => {
+    begun += 1;
+    if (begun === workers.length) all.resolve(undefined);
+    await all.promise;
+    return name === "w1" ? "w1 has said nothing for 900 s" : undefined;
+  };
+  const act = { do: "gather" as const, from: workers, to: "m1", into: "logs.d" };
+  const { value, stderr } = await caught(() => doAct(session, { number: "6e", exit: [0] }, act));
+  expect(value).toBeUndefined();
+  expect(stderr).toContain("no transcripts came from w1\n");
 });
