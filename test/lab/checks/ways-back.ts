@@ -70,7 +70,7 @@ async function check(etcd: string, folder: string): Promise<string[]> {
 }
 
 /** The same with a log that begins with this entry. */
-export function purged(source: Source, { dataDir }: Member, from: number): Source {
+export function purged(source: Source, { dataDir }: Pick<Member, "dataDir">, from: number): Source {
   const { name, bytes } = laterLog(`${dataDir}/member/wal`, from);
   const files = [...source.files].filter(([file]) => file.startsWith("snap/"));
   return { ...source, files: new Map([...files, [`wal/${name}`, used(bytes)]]) };
