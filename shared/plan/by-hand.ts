@@ -157,6 +157,15 @@ export function carriedTo(
   };
 }
 
+/** How a file of one node differs from one that another node has; diff ends with 1 where it does. */
+export function differenceLine(
+  path: string,
+  from: Reached,
+  { own, to }: { own: string; to: Reached },
+): string {
+  return `${outOf(from, shell`cat ${path}`)} | ${sshTo(to, shell`diff ${own} -`)}`;
+}
+
 /** A folder, into the kit's folder of another node. */
 export function folderTo(
   { parent, seen }: Record<"parent" | "seen", string>,

@@ -7,13 +7,13 @@ import type { Assessment } from "../assess/assessment.ts";
 import { REFUSALS, type Refusal } from "../assess/look-here.ts";
 import { isConfigOfKubelet, namerOf } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
-import { kubeadmsConfig } from "../node/kubelet-config.ts";
+import { KUBELET_CONFIG, kubeadmsConfig } from "../node/kubelet-config.ts";
 import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
 import { inForGoodWords } from "../run.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
 import type { Act } from "./act.ts";
-import { type Line, linesOfAct, reachIn } from "./by-hand.ts";
+import { differenceLine, type Line, linesOfAct, reachedAs, reachIn, YOUR_MACHINE } from "./by-hand.ts";
 import { linesHere, linesOn, type Note, planWith, type Surroundings, type Way } from "./note.ts";
 import type { List, PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
@@ -164,6 +164,7 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
       text: "From your own copies, which lie in the folder DIR of that node:",
       commands: lackers.flatMap((node) => linesOn(node, "./bunw scripts/00-salvage.ts files --backup DIR")),
     },
+    ...open.filter(isConfigOfKubelet).flatMap((file) => workersNotes(file, here, around)),
     ...open.filter(isConfigOfKubelet).flatMap((file) => kubeadmsNotes(file, around)),
   ];
   const flags = choices(open);
@@ -203,8 +204,9 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   if (unseen[0]) sentences.push(`Not looked at: ${named(unseen)}; the lines that ask all nodes do it`);
   if (facts.lost.away.length > 0) sentences.push(`${listed(facts.lost.away)} is away, and may have it`);
   if (sentences.length === 2) sentences.push("No other control plane node has it");
-  const isWorkers = ({ name, role }: PlanNode) => role === "worker" && !lostOn.includes(name);
-  if (program === "kubelet" && nodes.some(isWorkers))
+  const isOpenWorker = ({ name, role }: PlanNode) =>
+    role === "worker" && !lostOn.includes(name) && !hasAnswered(name, facts.seen);
+  if (program === "kubelet" && nodes.some(isOpenWorker))
     sentences.push("A worker may have one: read it first, as its addresses and resources are its own");
   const commands: Line[] = [];
   const ways: Way[] = [];
@@ -228,6 +230,24 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   if (commands.length === 0) return { text, commands, decides: "lost-files", ways };
   const brings = `Typed on your machine, this brings it. Then ${askAgain(nodes)}:`;
   return { text: `${text} ${brings}`, commands, decides: "lost-files", ways };
+}
+
+/**
+ * A worker has the kubelet's configuration: whoever is root there has written it, so its difference comes before the line
+ * that brings it, and nobody brings it unread.
+ */
+function workersNotes({ path, lostOn }: OpenFile, here: string, { facts, nodes }: Surroundings): Note[] {
+  const isLackingAll = nodes.every(({ name, role }) => role === "worker" || lostOn.includes(name));
+  const from = nodes.find(
+    ({ name, role }) => role === "worker" && !lostOn.includes(name) && hasAnswered(name, facts.seen),
+  );
+  const to = nodes.find(({ name }) => name === here);
+  if (!from || !to || !isLackingAll || !kubeadmsConfig(path)) return [];
+  const ends = { own: KUBELET_CONFIG, to: reachedAs(to, facts.user) };
+  const text = `${from.name} was looked at, and has not lost ${path}. Read first how it differs from kubeadm's: its addresses and resources are ${from.name}'s own. The other lines bring it.`;
+  const lines = lostOn.flatMap((name) => bringLines([path], from.name, name, { facts, nodes }));
+  const difference = { at: YOUR_MACHINE, text: differenceLine(path, reachedAs(from, facts.user), ends) };
+  return [{ text, commands: [difference, ...lines], decides: "lost-files", ways: [] }];
 }
 
 function typedOn(name: string, command: string): Act {

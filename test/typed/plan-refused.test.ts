@@ -5,6 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { certInfo } from "../../shared/pki/certificate.ts";
+import type { PlanData } from "../../shared/plan/plan-data.ts";
 import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { gone } from "../pretend/in-process.ts";
@@ -219,6 +220,27 @@ test.each([
     expect(lines.map((line) => line.split("| ssh root@")[1]?.split(" ")[0])).toEqual(to);
   },
 );
+
+test("a worker that was looked at, and has the kubelet's configuration, is named with its difference and its line; of none it is said that it may have one", async () => {
+  const unit = KUBEADM_UNIT.replaceAll("/var/lib/kubelet/config.yaml", CONFIG);
+  using node = await oneOfThree({ commands: [{ command: "systemctl cat kubelet", stdout: unit }] });
+  gone(LEAF)(node);
+  await node.answers({ m2: NO_CONFIG, m3: NO_CONFIG, w1: { damage: [] }, w2: WORKERS_LOST });
+  const { stdout } = await node.plan("--seen /root/seen");
+  expect(stdout).not.toContain("A worker may have one");
+  const offered = notesIn(stdout).find(({ text }) =>
+    text.startsWith(`w1 was looked at, and has not lost ${CONFIG}`),
+  )!;
+  const [, difference, ...brings] = offered.line.split("\n");
+  expect(difference).toContain(`root@10.77.0.21 'cat ${CONFIG}' | ssh root@`);
+  expect(difference).toEndWith("'diff /var/lib/kubelet/config.yaml -'");
+  const to = brings.map((line) => / root@(\S+) 'tar -C \S+ -x/.exec(line)?.[1]);
+  expect(to).toEqual([SHOWN_ADDRESS, AT.m2, AT.m3, "10.77.0.22"]);
+  const plan = JSON.parse((await node.plan("--json --seen /root/seen")).stdout) as PlanData;
+  expect(plan.decisions.find(({ id }) => id === "lost-files")!.question.join("\n")).toContain(
+    "w1 was looked at",
+  );
+});
 
 test("a file that is lost on another node alone is its decision, too; one of the flag's others is not", async () => {
   using node = await lostFile();
