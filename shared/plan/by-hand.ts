@@ -163,7 +163,7 @@ export function differenceLine(
   from: Reached,
   { own, to }: { own: string; to: Reached },
 ): string {
-  return `${outOf(from, shell`cat ${path}`)} | ${sshTo(to, shell`diff ${own} -`)}`;
+  return `${outOf(from, shell`cat ${path}`)} | ${sshTo(to, shell`diff ${own} /dev/stdin`)}`;
 }
 
 /** A folder, into the kit's folder of another node. */

@@ -233,7 +233,7 @@ test("a worker that was looked at, and has the kubelet's configuration, is named
   )!;
   const [, difference, ...brings] = offered.line.split("\n");
   expect(difference).toContain(`root@10.77.0.21 'cat ${CONFIG}' | ssh root@`);
-  expect(difference).toEndWith("'diff /var/lib/kubelet/config.yaml -'");
+  expect(difference).toEndWith("'diff /var/lib/kubelet/config.yaml /dev/stdin'");
   const to = brings.map((line) => / root@(\S+) 'tar -C \S+ -x/.exec(line)?.[1]);
   expect(to).toEqual([SHOWN_ADDRESS, AT.m2, AT.m3, "10.77.0.22"]);
   const plan = JSON.parse((await node.plan("--json --seen /root/seen")).stdout) as PlanData;
