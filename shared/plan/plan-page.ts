@@ -64,12 +64,12 @@ function body(plan: Plan, title: string): string {
 ${plan.ownVerdict ? `<p>00-assess: ${asHtml(plan.ownVerdict)}</p>` : ""}
 ${plan.parts.length > 0 ? `<p>${howTo(plan).map(inline).join("\n")}</p>` : ""}
 </header>
+<main>
 ${nodes(plan)}
 ${plan.anew.length > 0 ? `<div id="anew"><p>${ANEW_AT_ANY_TIME}:</p>${lines(plan.anew, "a new plan")}</div>` : ""}
 ${plan.first.map((one, index) => note(one, `note ${index + 1}`)).join("\n")}
 <div id="progress" hidden><progress id="bar" aria-label="Steps done"></progress><span id="count" role="status"></span><span id="clock"></span></div>
 <div id="said" class="unseen" role="status"></div>
-<main>
 ${plan.parts.map((one) => part(one, plan)).join("\n")}
 </main>
 <footer>kube-pki-repair ${asHtml(VERSION)}. RUNBOOK.md has these parts in full. The ticks are saved in this page's address.</footer>`;

@@ -12,10 +12,6 @@ import { clockOf, took, wentWell } from "./repair-timeline.ts";
 export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "severity" | "detail" | "mend"> &
   Partial<Pick<Check, "id">>;
 
-export function detailOf({ state, detail, mend }: ShownCheck): string {
-  return [state, detail, mend].filter(Boolean).join(": ");
-}
-
 type Of<W extends KeptEvent["what"]> = Extract<KeptEvent, { what: W }>;
 
 function eventsOf<W extends KeptEvent["what"]>(run: KeptRecord, what: W): Of<W>[] {

@@ -46,8 +46,9 @@ export function card(title: string, body: string) {
   return `<section class="card"><h2>${asHtml(title)}</h2>${body}</section>`;
 }
 
-export function scrolled(body: string) {
-  return `<div class="scroll">${body}</div>`;
+/** A wide drawing or table, which the keyboard scrolls, too. `name`: for those who hear the page. */
+export function scrolled(body: string, name: string) {
+  return `<div class="scroll" tabindex="0" role="group" aria-label="${asHtml(name)}">${body}</div>`;
 }
 
 export function bullets(items: readonly string[]) {
@@ -64,12 +65,21 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   const top = head.length > 0 ? `<thead><tr>${cells(head, "th")}</tr></thead>` : "";
   return scrolled(
     `<table class="${asHtml(kind)}">${top}<tbody>${rows.map((row) => `<tr>${cells(row, "td")}</tr>`).join("")}</tbody></table>`,
+    head.length > 0 ? `Table: ${head.join(", ")}` : "Table",
   );
 }
 
-export function markedRows(rows: readonly { mark: "✓" | "‼" | "✗"; name: string; detail: string }[]) {
-  const row = ({ mark, name, detail }: (typeof rows)[number]) =>
-    `<tr class="${mark === "✗" ? "bad" : mark === "‼" ? "warn" : ""}"><td class="mark">${mark}</td><td>${asHtml(name)}</td><td class="soft">${asHtml(detail)}</td></tr>`;
+interface MarkedRow {
+  mark: "✓" | "‼" | "✗";
+  name: string;
+  detail: string;
+  /** A line to type, behind the detail. */
+  command?: string | undefined;
+}
+
+export function markedRows(rows: readonly MarkedRow[]) {
+  const row = ({ mark, name, detail, command }: MarkedRow) =>
+    `<tr class="${mark === "✗" ? "bad" : mark === "‼" ? "warn" : ""}"><td class="mark">${mark}</td><td>${asHtml(name)}</td><td class="soft">${asHtml(detail)}${command ? ` <code>${asHtml(command)}</code>` : ""}</td></tr>`;
   return `<table class="checks"><tbody>${rows.map(row).join("")}</tbody></table>`;
 }
 

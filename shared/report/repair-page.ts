@@ -6,7 +6,7 @@ import { may } from "../evidence/sources.ts";
 import { listed } from "../plain.ts";
 import { count } from "../progress.ts";
 import type { WrapUp } from "../verify/wrap-up.ts";
-import { detailOf, leftForPeople, type ShownCheck } from "./kept-findings.ts";
+import { leftForPeople, type ShownCheck } from "./kept-findings.ts";
 import * as html from "./markup.ts";
 import type { KeptRecord, KeptRuns } from "./read-runs.ts";
 import { clockOf, repairTimeline, took } from "./repair-timeline.ts";
@@ -97,7 +97,7 @@ function bodyOf(told: Told): string[] {
       "What is left for people",
       html.bullets([...(tasks.length > 0 ? tasks : [NOTHING_LEFT]), ...next]),
     ),
-    html.card("Timeline", html.scrolled(drawTimeline(repairTimeline(ours, others)))),
+    html.card("Timeline", html.scrolled(drawTimeline(repairTimeline(ours, others)), "Timeline")),
     changed.length > 0 ? html.card("What has changed", html.bullets(changed)) : "",
     ...whatRunsSay(ours).map(([title, body]) => html.card(title, body)),
     end
@@ -124,7 +124,8 @@ function checksCard({ checks }: RepairReport): string {
   const row = (check: ShownCheck) => ({
     mark: MARKS[check.result],
     name: `${check.area}: ${check.what}`,
-    detail: detailOf(check),
+    detail: [check.state, check.detail].filter(Boolean).join(": "),
+    command: check.detail.includes(check.mend ?? "") ? undefined : check.mend,
   });
   const [bad, good] = [
     checks.filter(({ result }) => result !== "ok"),

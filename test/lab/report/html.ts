@@ -20,7 +20,7 @@ export function page(record: Rehearsal): string {
     lead: title,
     body: [
       tiles(record),
-      card("Timeline", html.scrolled(drawTimeline(timelineOf(record))) + legend()),
+      card("Timeline", html.scrolled(drawTimeline(timelineOf(record)), "Timeline") + legend()),
       other ? card(`For comparison: ${other.scenario}`, compared(record, other)) : "",
       card("What did not come back", losses(record)),
       card("Checks", checks(record)),
@@ -102,7 +102,7 @@ function compared(ours: Rehearsal, theirs: Rehearsal) {
     ["", ours.scenario, theirs.scenario],
     rows.map(([name, value]) => [name, value(ours), value(theirs)]),
   );
-  const timeline = html.scrolled(drawTimeline(timelineOf(theirs))) + legend();
+  const timeline = html.scrolled(drawTimeline(timelineOf(theirs)), "Timeline of the others") + legend();
   return `<p class="lead">${asHtml(theirs.title)}</p>${table}${timeline}<h3>What did not come back</h3>${losses(theirs)}${checks(theirs)}`;
 }
 

@@ -78,3 +78,17 @@ test("a step's exit code is said where it may be another one than 0", () => {
   };
   expect([codesOf(0), codesOf(0, 2), codesOf(2)]).toEqual([undefined, "0 or 2", "2"]);
 });
+
+test("all of the page that is no head and no foot is in its main part, for those who hear it", () => {
+  const first = [{ text: "Look first", commands: [{ at: "cp1", text: "true" }] }];
+  const html = planAsPage({
+    ...PLAN,
+    first,
+    anew: first[0]!.commands,
+    nodes: [nodeOf("w1", "worker")],
+  } as never);
+  const [, before, main] = /<\/header>([\s\S]*?)<main>([\s\S]*?)<\/main>/.exec(html)!;
+  expect(before!.trim()).toBe("");
+  for (const part of ['class="nodes"', 'id="anew"', 'class="note"', 'id="progress"'])
+    expect(main).toContain(part);
+});

@@ -54,7 +54,7 @@ test("a check that failed is shown with its state, and with what mends it", () =
     },
   ] as const;
   expect(textOf(repairPage({ ...report({ runs: [], notes: [] }), checks }))).toContain(
-    "files: ca.crt and .key expired: in May: part 2",
+    "files: ca.crt and .key expired: in May part 2",
   );
 });
 
@@ -534,4 +534,26 @@ test("a flag that would leave the picture stands left of its line, and above ano
   };
   expect(topsOf([60, 4], [100, 50])).toEqual([4, 22]);
   expect(topsOf([10, 4], [100, 50])).toEqual([4, 4]);
+});
+
+test("a line to type stands once in a row of a check, as code", () => {
+  const line = "./bunw scripts/02-control-plane.ts";
+  const row = { area: "files", what: "admin.conf", result: "failed", severity: "outage" } as const;
+  const checks = [
+    { ...row, detail: `there is none; run part 2 first: ${line}`, mend: line },
+    { ...row, what: "ca.crt", detail: "gone", mend: "./bunw scripts/01-etcd.ts" },
+  ];
+  const html = repairPage({ ...report({ runs: [], notes: [] }), checks });
+  expect(html.split(line)).toHaveLength(2);
+  expect(html).toContain("gone <code>./bunw scripts/01-etcd.ts</code>");
+});
+
+test("what scrolls sideways can be reached by the keyboard, and has a name; on a phone a check's row is one below the other", () => {
+  using box = sandbox();
+  const html = repairPage(report(brought(box)));
+  const scrolled = html.match(/<div class="scroll"[^>]*>/g) ?? [];
+  expect(scrolled.length).toBeGreaterThan(0);
+  for (const tag of scrolled) expect(tag).toMatch(/ tabindex="0" role="group" aria-label="[^"]+">$/);
+  expect(html).toContain("overflow-wrap: anywhere; }");
+  expect(html).toMatch(/@media \(max-width: 640px\) \{[\s\S]*?\.checks tr \{ display: grid/);
 });
