@@ -118,7 +118,7 @@ import { smallDamages } from "./scenarios/small-damages.ts";
 import { survivor } from "./scenarios/survivor.ts";
 import { thirdAway } from "./scenarios/third-away.ts";
 import { undelete } from "./scenarios/undelete.ts";
-import { watched } from "./scenarios/watched.ts";
+import { watched, watchedByPackage } from "./scenarios/watched.ts";
 import { wrongNode } from "./scenarios/wrong-node.ts";
 import { play } from "./scene/play.ts";
 import { GUIDES, type Guide, openScene, type Scenario } from "./scene/scene.ts";
@@ -200,6 +200,7 @@ export const SCENARIOS: Scenario[] = [
   externalCa,
   saLost,
   watched,
+  watchedByPackage,
   smallDamages,
   randomDamages,
   hostileAllLost,

@@ -18,13 +18,19 @@ const SERVICE = "kube-pki-repair-verify";
 export const watched: Scenario = {
   ...allLost,
   name: "watched",
-  title:
-    "as all-lost; then the kit stays on the first control plane node, and its timer tells Prometheus; then a Debian package does, and makes backups",
+  title: "as all-lost; then the kit stays on the first control plane node, and its timer tells Prometheus",
   packages: [["/usr/bin/promtool", "prometheus"]],
+  lines: [...allLost.lines, ...watchIt()],
+};
+
+export const watchedByPackage: Scenario = {
+  ...allLost,
+  name: "watched-deb",
+  title: "as all-lost; then a Debian package watches the first control plane node, and makes backups",
+  byRunbook: false,
   lines: [
     ...allLost.lines,
-    ...watchIt(),
-    { title: "The operator takes this away, and installs the Debian package", run: installDeb },
+    { title: "The operator installs the Debian package", run: installDeb },
     { title: "The backup's timer comes three times, and keeps two", run: backups },
     { title: "The package is purged", run: purged },
   ],
@@ -118,8 +124,7 @@ const UNITS = ["kube-pki-repair-verify.timer", "kube-pki-repair-backup.timer"];
 
 async function installDeb(scene: Scene) {
   const node = first(scene);
-  await type(scene, node, `systemctl disable --now ${SERVICE}.timer`);
-  await type(scene, node, "rm -r /opt/kube-pki-repair /etc/systemd/system/kube-pki-repair-*");
+  await node.run(["mkdir", "-p", "/var/lib/prometheus/node-exporter"]);
   const home = `${import.meta.dir}/../../..`;
   const version = versionOf(home);
   const deb = debOf(await kitFiles([OWN_ARCH], version), { arch: OWN_ARCH, version });
