@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { Budget } from "../../../shared/budget.ts";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import { failOf } from "../../../shared/fail.ts";
+import { ANSWER_SCHEMA } from "../../../shared/json-answer.ts";
 import { collectTokens } from "../../../shared/old-sa-key/old-tokens.ts";
 import { publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { readSeen } from "../../../shared/plan/seen-nodes.ts";
@@ -156,7 +157,7 @@ const READERS: Reader[] = [
       const names = KEYS.map((_, i) => `w${String(i).padStart(2, "0")}`);
       for (const node of names) {
         const said = {
-          schemaVersion: 1,
+          schemaVersion: ANSWER_SCHEMA,
           node,
           role: "worker",
           made: new Date(),
