@@ -158,6 +158,7 @@ const READERS: Reader[] = [
       for (const node of names) {
         const said = {
           schemaVersion: ANSWER_SCHEMA,
+          ended: "ok",
           node,
           role: "worker",
           made: new Date(),
