@@ -25,7 +25,10 @@ const KIT = "/run/kube-pki-repair";
 /** The lines for the operator's machine, with what a word of theirs names. */
 function yours(stdout: string, words: RegExp): string {
   return pasted(stdout)
-    .filter((line) => /^(?:set -o pipefail; )?(?:d=\$\(mktemp -d [^)]+\) && )?(?:ssh|scp) /.test(line) && words.test(line))
+    .filter(
+      (line) =>
+        /^(?:set -o pipefail; )?(?:d=\$\(mktemp -d [^)]+\) && )?(?:ssh|scp) /.test(line) && words.test(line),
+    )
     .map((line) => line.replace("'find ", "'cd /root && find "))
     .join("\n");
 }
