@@ -129,6 +129,10 @@ function serve(hostname: string, pems: { cert: string; key: string; ca: string }
     [Symbol.dispose]() {
       for (const server of [...clients, peers]) void server.stop(true);
     },
+    /** Its ports are free then, for one that starts again. */
+    async [Symbol.asyncDispose]() {
+      await Promise.all([...clients, peers].map((server) => server.stop(true)));
+    },
   };
 }
 

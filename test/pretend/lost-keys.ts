@@ -158,8 +158,8 @@ export async function typedWithout({ files, line, alive, after: first, also }: L
   let servers = alive ? serve(node, api) : undefined;
   if (also) ALSO[also](node);
   gone(...files.map((file) => `pki/${file}`))(node);
-  const startAgain = () => {
-    requests.push(...(servers?.end() ?? []));
+  const startAgain = async () => {
+    requests.push(...((await servers?.end()) ?? []));
     servers = serve(node, api);
   };
   const type = async (words: string) => {
@@ -187,7 +187,7 @@ export async function typedWithout({ files, line, alive, after: first, also }: L
   const { exitCode, stderr } = await type(line);
   const after = node.fingerprint();
   const written = after.filter((one) => !before.has(one));
-  requests.push(...(servers?.end() ?? []));
+  requests.push(...((await servers?.end()) ?? []));
   const changed = [
     ...written.map((one) => one.split(" ")[0]!),
     ...node.calls().filter((call) => CHANGES.test(call)),
@@ -232,8 +232,9 @@ function serve(node: PretendNode, how: Api) {
   const etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const api = shownBy(node) ? serveApi(node, how) : undefined;
   return {
-    end() {
-      for (const server of [etcd, api]) server?.[Symbol.dispose]();
+    async end() {
+      api?.[Symbol.dispose]();
+      await etcd[Symbol.asyncDispose]();
       return api?.changes() ?? [];
     },
   };
