@@ -41,10 +41,11 @@ export class Terminal {
     this.answers = answers;
     // one that Bun.spawn() makes is the controlling terminal: /dev/tty
     const terminal = { cols: 200, rows: 50, data: (_: Bun.Terminal, bytes: Uint8Array) => this.shows(bytes) };
-    this.child = Bun.spawn([...enters, "bash", "--noprofile", "--norc", "-i"], {
+    // bash writes its history when it ends, to the disk with the lost keys; `enters` may keep no variable
+    const bash = ["env", "HISTFILE=/dev/null", "bash", "--noprofile", "--norc", "-i"];
+    this.child = Bun.spawn([...enters, ...bash], {
       cwd,
-      // bash writes its history when it ends, to the disk with the lost keys
-      env: { ...env, TERM: "xterm", HISTFILE: "/dev/null" },
+      env: { ...env, TERM: "xterm" },
       terminal,
     });
     this.terminal = this.child.terminal!;
