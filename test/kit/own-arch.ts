@@ -1,4 +1,4 @@
-import type { Arch } from "../../tools/pack/write-kit.ts";
+import type { DebArch } from "../../tools/release/deb.ts";
 
 /** This machine's, for a kit that is tried here. */
-export const OWN_ARCH: Arch = process.arch === "arm64" ? "arm64" : "x64";
+export const OWN_ARCH: DebArch = process.arch === "arm64" ? "arm64" : "x64";

@@ -76,6 +76,22 @@ test.each([
   expect(versionOf(home)).toBe(`1.1.0+2.g${await short()}`);
 });
 
+test("a file that is deleted, and one that git ignores and a kit takes, are changes that no commit has", async () => {
+  put("scripts/02-control-plane.ts", "part 2\n");
+  put(".gitignore", "*.html\n");
+  await commit("part 2");
+  const committed = `0.0.0+g${await short()}`;
+  expect(versionOf(home)).toBe(committed);
+  put("test/report.html", "no part of a kit\n");
+  expect(versionOf(home)).toBe(committed);
+  rmSync(join(home, "scripts/02-control-plane.ts"));
+  expect(versionOf(home)).toBe(`${committed}.changed`);
+  expect(failed(() => announcedVersion(home))).toBe("Files here are not as committed");
+  put("scripts/02-control-plane.ts", "part 2\n");
+  put("scripts/report.html", "a page that lies there\n");
+  expect(versionOf(home)).toBe(`${committed}.changed`);
+});
+
 test("without any record, without git, and in a shallow clone no release's name is given away", async () => {
   expect(versionOf(home)).toBe(`0.0.0+g${await short()}`);
   await releaseNow("1.1.0");

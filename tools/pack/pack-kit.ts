@@ -9,9 +9,10 @@ import { join, resolve } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { Fail } from "../../shared/fail.ts";
 import { parseOptions, refuseOthers } from "../../shared/files/operator-files.ts";
+import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
 import { answerText, endOnSignal, run, say, start } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
-import { sha256, versionOf } from "../release/version.ts";
+import { versionOf } from "../release/version.ts";
 import { contentsOf } from "./contents.ts";
 import {
   type Arch,
@@ -29,15 +30,15 @@ const HOME = resolve(import.meta.dir, "../..");
 async function main() {
   const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   start("pack-kit");
-  const named = values.out ?? `kube-pki-repair-${versionOf(HOME)}.tar.gz`;
+  const version = versionOf(HOME);
+  const named = values.out ?? `kube-pki-repair-${version}.tar.gz`;
   const [out, archs] = [refuseOthers(resolve(named), "written"), archsOf(values.arch)];
   refuseKitPlace(out);
   endOnSignal();
-  if (isTarball(out)) await packTarball(out, archs);
-  else await packFolder(out, archs);
+  await (isTarball(out) ? packTarball : packFolder)(out, archs, version);
   say(`${named}: ${size(out)} MB, for ${archs.join(", ")}`);
   if (!isTarball(out)) return;
-  say(`SHA256 ${sha256(readFileSync(out))}: the same sources give the same file, on any machine`);
+  say(`SHA256 ${sha256Of(readFileSync(out))}: the same sources give the same file, on any machine`);
   answerText(next(named));
 }
 
@@ -69,8 +70,8 @@ export async function packTarball(out: string, archs: Arch[], version = versionO
   await writeKitTarball(out, await kitFiles(archs, version));
 }
 
-export async function packFolder(out: string, archs: Arch[]) {
-  writeKitFolder(out, await kitFiles(archs, versionOf(HOME)));
+export async function packFolder(out: string, archs: Arch[], version = versionOf(HOME)) {
+  writeKitFolder(out, await kitFiles(archs, version));
 }
 
 /** All files of a node, by their path in the kit, in order. */
@@ -87,7 +88,7 @@ export async function kitFiles(archs: Arch[], version: string): Promise<Map<stri
   files.set("package.json", versioned(files.get("package.json")!, version));
   files.set("START-HERE.txt", Buffer.from(START_HERE));
   const sorted = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
-  const sums = sorted.map(([name, bytes]) => `${sha256(bytes)}  ${name}\n`);
+  const sums = sorted.map(([name, bytes]) => `${sha256Of(bytes)}  ${name}\n`);
   return new Map([...sorted, [SUMS, Buffer.from(sums.join(""))]]);
 }
 

@@ -238,11 +238,15 @@ export async function nodesBun(arch: Arch): Promise<Uint8Array> {
 }
 
 /** bunw's folder, so that there is only one to keep or delete. */
-function cache() {
+export function ourCache(): string {
   const { KUBE_PKI_REPAIR_CACHE, XDG_CACHE_HOME } = process.env;
-  const ours =
-    KUBE_PKI_REPAIR_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
-  return join(ours, `nodes-bun-${BUN_VERSION}`);
+  return (
+    KUBE_PKI_REPAIR_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair")
+  );
+}
+
+function cache() {
+  return join(ourCache(), `nodes-bun-${BUN_VERSION}`);
 }
 
 /** Written beside its place and renamed, as several may fetch at the same time. */

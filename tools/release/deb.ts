@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { type TarFile, writeTar } from "../../shared/hand-over/tar.ts";
-import { type Arch, kitEntries } from "../pack/write-kit.ts";
+import { kitEntries } from "../pack/write-kit.ts";
 
 /** The kit's place on a node that is watched: RUNBOOK-MORE.md, "Watch it". */
 const PLACE = "opt/kube-pki-repair";
@@ -12,7 +12,9 @@ const UNITS = "usr/lib/systemd/system";
 const TIMERS = "kube-pki-repair-verify.timer kube-pki-repair-backup.timer";
 
 /** Debian's words for the machines; there is none for musl. */
-const DEBIAN: Partial<Record<Arch, string>> = { x64: "amd64", arm64: "arm64" };
+const DEBIAN = { x64: "amd64", arm64: "arm64" } as const;
+
+export type DebArch = keyof typeof DEBIAN;
 
 /** The time in all archives: the same kit gives the same bytes. */
 const NO_TIME = new Date(0);
@@ -20,7 +22,7 @@ const NO_TIME = new Date(0);
 /** `files`: a kit for this one architecture, by their path in the kit. */
 export function debOf(
   files: ReadonlyMap<string, Uint8Array>,
-  { arch, version }: { arch: Arch; version: string },
+  { arch, version }: { arch: DebArch; version: string },
 ): Uint8Array {
   const data = dataOf(files);
   const size = data.reduce((sum, { bytes }) => sum + bytes.length, 0);
@@ -53,7 +55,15 @@ function dataOf(files: ReadonlyMap<string, Uint8Array>): TarFile[] {
 }
 
 /** https://www.debian.org/doc/debian-policy/ch-controlfields.html */
-function controlOf({ arch, version, size }: { arch: Arch; version: string; size: number }): string {
+function controlOf({
+  arch,
+  version,
+  size,
+}: {
+  arch: DebArch;
+  version: string;
+  size: number;
+}): string {
   return `${[
     "Package: kube-pki-repair",
     `Version: ${version}`,

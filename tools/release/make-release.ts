@@ -4,22 +4,21 @@
  * sums. The same commit gives the same bytes, on any machine, as all that compresses is the pinned Bun.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
-import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { Fail } from "../../shared/fail.ts";
 import { parseOptions, writeTyped } from "../../shared/files/operator-files.ts";
+import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
 import { endOnSignal, run, say, start } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
-import { kitFiles, packTarball } from "../pack/pack-kit.ts";
-import { type Arch, SUMS } from "../pack/write-kit.ts";
-import { debOf } from "./deb.ts";
+import { kitFiles } from "../pack/pack-kit.ts";
+import { ourCache, SUMS, writeKitTarball } from "../pack/write-kit.ts";
+import { type DebArch, debOf } from "./deb.ts";
 import { billOfMaterials } from "./sbom.ts";
 import {
   announcedVersion,
   headOf,
   type Release,
   releasesIn,
-  sha256,
   sourcesSum,
   versionOf,
 } from "./version.ts";
@@ -27,7 +26,7 @@ import {
 const HOME = resolve(import.meta.dir, "../..");
 
 /** Word in the file's name → what the kit runs on. */
-const KITS: Record<string, Arch[]> = { x64: ["x64"], arm64: ["arm64"], all: ["x64", "arm64"] };
+const KITS: Record<string, DebArch[]> = { x64: ["x64"], arm64: ["arm64"], all: ["x64", "arm64"] };
 
 async function main() {
   const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
@@ -57,20 +56,20 @@ async function makeFiles(folder: string, version: string, noZst: boolean) {
   const name = `kube-pki-repair-${version}`;
   for (const [word, archs] of Object.entries(KITS)) {
     const file = join(folder, `${name}-${word}.tar.gz`);
-    await packTarball(file, archs, version);
-    if (word === "all") continue;
-    const [arch] = archs as [Arch];
-    const deb = debOf(await kitFiles(archs, version), { arch, version });
-    writeTyped(join(folder, `${name}-${arch}.deb`), deb, { mode: 0o644 });
+    const kit = await kitFiles(archs, version);
+    await writeKitTarball(file, kit);
+    const [arch, ...others] = archs;
+    if (!arch || others.length > 0) continue;
+    writeTyped(join(folder, `${name}-${arch}.deb`), debOf(kit, { arch, version }), { mode: 0o644 });
     if (!noZst) writeSmaller(file);
   }
   const bill = billOfMaterials(HOME, version, KITS.all!);
   writeTyped(join(folder, `${name}.cdx.json`), bill, { mode: 0o644 });
   const names = readdirSync(folder).sort();
-  const sums = new Map(names.map((file) => [file, sha256(readFileSync(join(folder, file)))]));
+  const sums = new Map(names.map((file) => [file, sha256Of(readFileSync(join(folder, file)))]));
   const lines = [...sums].map(([file, sum]) => `${sum}  ${file}\n`).join("");
   writeTyped(join(folder, SUMS), lines, { mode: 0o644 });
-  return sums.set(SUMS, sha256(lines));
+  return sums.set(SUMS, sha256Of(Buffer.from(lines)));
 }
 
 /** The same tar file, four fifths of the size, for whoever has zstd. */
@@ -95,10 +94,7 @@ function record(version: string, files: ReadonlyMap<string, string>) {
 
 /** The rows of the lab, as each rehearsal on this machine has left its own (test/rehearsed.ts). */
 function rehearsed(): Release["rehearsed"] {
-  const { KUBE_PKI_REPAIR_CACHE, XDG_CACHE_HOME } = process.env;
-  const cache =
-    KUBE_PKI_REPAIR_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
-  const file = join(cache, "last-runs.json");
+  const file = join(ourCache(), "last-runs.json");
   if (!existsSync(file)) return {};
   const rows = JSON.parse(readFileSync(file, "utf8")) as Release["rehearsed"];
   return Object.fromEntries(

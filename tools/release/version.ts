@@ -2,11 +2,11 @@
  * The version that sources have a right to: that of a release only where they are its sources, byte for byte. The records
  * of releases are in the repository itself, so that they hold where tags do not travel.
  */
-import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../shared/fail.ts";
-import { sourcesOf } from "../pack/contents.ts";
+import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
+import { KIT_SOURCES, sourcesOf } from "../pack/contents.ts";
 
 /** releases/VERSION.json */
 export interface Release {
@@ -49,13 +49,9 @@ function recordIn(file: string, version: string): Release {
 /** SHA256 of the list of all files that a kit depends on, each with its own SHA256: as sha256sum prints it. */
 export function sourcesSum(home: string): string {
   const lines = sourcesOf(home).map(
-    (path) => `${sha256(readFileSync(join(home, path)))}  ${path}\n`,
+    (path) => `${sha256Of(readFileSync(join(home, path)))}  ${path}\n`,
   );
-  return sha256(lines.join(""));
-}
-
-export function sha256(bytes: Uint8Array | string): string {
-  return createHash("sha256").update(bytes).digest("hex");
+  return sha256Of(Buffer.from(lines.join("")));
 }
 
 /**
@@ -102,9 +98,9 @@ export function headOf(home: string): string | undefined {
   return git(home, "rev-parse", "HEAD");
 }
 
-/** Whether the files that a kit depends on are those of the commit. */
+/** Whether all that a kit depends on is as in the commit. A file that git ignores goes into a kit, too. */
 function isAsCommitted(home: string): boolean {
-  return git(home, "status", "--porcelain", "--", ...sourcesOf(home)) === "";
+  return git(home, "status", "--porcelain", "--ignored", "--", ...KIT_SOURCES) === "";
 }
 
 function sinceRelease(home: string, commit: string): string {
