@@ -164,17 +164,18 @@ async function logs(lab: Lab, node: Machine) {
   return `${metadata.namespace}/${metadata.name}`;
 }
 
-/** The images hold few programs: "not found" from *inside the container* is an answer, too. */
+/**
+ * The images hold few programs: "not found" from *inside the container* is an answer, too. An API server
+ * whose client certificate was renewed while it runs closes all its connections to kubelets at the next one
+ * that it opens, that one included (client-go transport/cert_rotation.go, loadClientCert): asked once more,
+ * as a person would.
+ */
 async function exec(lab: Lab, node: Machine) {
   const { metadata } = await podOn(lab, node);
-  const { exitCode, stderr } = await kubectl(lab, [
-    "exec",
-    "-n",
-    metadata.namespace!,
-    metadata.name,
-    "--",
-    "true",
-  ]);
+  const line = ["exec", "-n", metadata.namespace!, metadata.name, "--", "true"];
+  let { exitCode, stderr } = await kubectl(lab, line);
+  if (exitCode !== 0 && /use of closed network connection/.test(stderr))
+    ({ exitCode, stderr } = await kubectl(lab, line));
   if (exitCode !== 0 && !/executable file not found|no such file/.test(stderr))
     throw new Fail(stderr.trim(), { hint: "see kubectl logs" });
   return `${metadata.namespace}/${metadata.name}`;
