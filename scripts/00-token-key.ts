@@ -7,7 +7,7 @@
 import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterTokenKey } from "../shared/facts/course.ts";
-import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
+import { otherControlPlanes } from "../shared/facts/other-control-planes.ts";
 import { leftOut } from "../shared/facts/said.ts";
 import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../shared/files/files.ts";
@@ -18,9 +18,9 @@ import {
   collectTokens,
   keyCopies,
   notOfToday,
-  type OldTokens,
   tokensOfLastKey,
 } from "../shared/old-sa-key/old-tokens.ts";
+import type { OldTokens } from "../shared/old-sa-key/tokens-of-one-key.ts";
 import { urlHost } from "../shared/pki/addresses.ts";
 import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { Progress } from "../shared/progress.ts";

@@ -7,9 +7,9 @@
 import { inOneLine, type LeftOut } from "../shared/again.ts";
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { nameOf } from "../shared/api/kube-object.ts";
-import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/course.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
+import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, leftOut, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";

@@ -24,7 +24,8 @@ import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
 import { answerJson, answerLines, answerToPaste, run, tell, VERSION } from "../shared/run.ts";
 import { untilGood, type VerifiedHere, verifyHere } from "../shared/verify/verify-here.ts";
-import { type WrapUp, wrapUp, wrapUpLines } from "../shared/verify/wrap-up.ts";
+import { wrapUp, wrapUpLines } from "../shared/verify/wrap-up.ts";
+import type { WrapUp } from "../shared/verify/wrap-up-parts.ts";
 
 async function main() {
   const values = parse();

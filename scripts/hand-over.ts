@@ -13,7 +13,8 @@ import { Fail, Refused } from "../shared/fail.ts";
 import { refuseUnwritable } from "../shared/files/file-system.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";
-import { BACKUP_MARK, notKept, sayLeftBehind, sha256Of } from "../shared/hand-over/backup-mark.ts";
+import { sha256Of } from "../shared/files/sha256.ts";
+import { BACKUP_MARK, notKept, sayLeftBehind } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import * as own from "../shared/hand-over/operators-bundle.ts";
 import {

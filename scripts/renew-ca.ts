@@ -11,11 +11,12 @@ import type { KubeApi } from "../shared/api/kube-api.ts";
 import { proveEtcd } from "../shared/etcd/all-members.ts";
 import { isWithoutEtcd } from "../shared/etcd-location/living-etcd.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
-import { type ControlPlaneNode, placeHere } from "../shared/facts/control-plane-node.ts";
+import { placeHere } from "../shared/facts/control-plane-node.ts";
 import { apiServerEnd } from "../shared/facts/ended-container.ts";
-import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
+import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
+import { otherControlPlanes } from "../shared/facts/other-control-planes.ts";
 import { Refused, UsageError } from "../shared/fail.ts";
 
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";

@@ -10,12 +10,13 @@ import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/ow
 import { clusterCaSeen, type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { type ClusterEvidence, readEvidence } from "../facts/evidence.ts";
 import { believedPeers, controlPlaneNames } from "../facts/known-nodes.ts";
-import { type LostFile, lostHere, stopsAll } from "../facts/lost-files.ts";
+import type { LostFile } from "../facts/lost-file.ts";
+import { lostHere, stopsAll } from "../facts/lost-files.ts";
 import { controlPlaneWithoutData, isNotForParts } from "../facts/no-etcd-data.ts";
+import type { PartialFacts } from "../facts/node-facts.ts";
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";

@@ -15,7 +15,7 @@ import { endingsHere, firstEnd, forecast } from "../checks/forecast.ts";
 import { ASSESS, type CheckId, KINDS } from "../checks/kinds.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { Course } from "../facts/course.ts";
-import type { LostFile } from "../facts/lost-files.ts";
+import type { LostFile } from "../facts/lost-file.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { okAnswer } from "../json-answer.ts";
 import type { Node } from "../node/node.ts";

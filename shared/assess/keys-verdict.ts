@@ -3,9 +3,9 @@
  */
 
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
-import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { courseFrom, type Known, type OldSaKey, partsHere, wayFrom, withoutKeys } from "../facts/course.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
+import type { PartialFacts } from "../facts/node-facts.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";

@@ -11,12 +11,9 @@ import { isKnown } from "../etcd-location/etcd-folders.ts";
 import { isByKit } from "../etcd-location/etcd-home.ts";
 import { type EtcdPlace, etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { refuseDoubtfulClock } from "../facts/clock.ts";
-import {
-  askControlPlaneNode,
-  type ControlPlaneNode,
-  type PartialFacts,
-} from "../facts/control-plane-node.ts";
+import { askControlPlaneNode } from "../facts/control-plane-node.ts";
 import { ANSWERS } from "../facts/endpoint.ts";
+import type { ControlPlaneNode, PartialFacts } from "../facts/node-facts.ts";
 import { joiningTrouble, refuseNoMember } from "../facts/node-to-repair.ts";
 import { attemptLater, Fail, failOf } from "../fail.ts";
 import { exists } from "../files/files.ts";

@@ -5,10 +5,10 @@
 import { dirname } from "node:path";
 import { again, command } from "../again.ts";
 import { fetchLine, managedNode, type StrangeCa } from "../facts/ca-copies.ts";
-import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes, OldSaKey } from "../facts/course.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
+import type { PartialFacts } from "../facts/node-facts.ts";
 import { attempt, Fail, failOf, UsageError } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";

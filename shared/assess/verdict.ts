@@ -5,7 +5,6 @@ import { type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { shortName } from "../checks/print-checks.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
-import type { PartialFacts } from "../facts/control-plane-node.ts";
 import {
   type Course,
   courseFrom,
@@ -16,10 +15,11 @@ import {
   partsHere,
 } from "../facts/course.ts";
 import { HasMoved } from "../facts/issue-facts.ts";
-import { otherControlPlanes } from "../facts/known-nodes.ts";
 import { silentSinceCaEnded } from "../facts/leaders.ts";
 import { damagedDataSteps } from "../facts/no-etcd-data.ts";
+import type { PartialFacts } from "../facts/node-facts.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
+import { otherControlPlanes } from "../facts/other-control-planes.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
 import { renewedElsewhere } from "../pki/actions.ts";

@@ -4,8 +4,8 @@
  */
 import { basename } from "node:path";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf } from "../facts/lost-files.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { standIns } from "../manifests/repair-changes.ts";

@@ -1,7 +1,7 @@
 /** Shared keys that are not the cluster's where kubeadm, a static pod or the kubelet looks, as 00-assess and 05-verify say it. */
 
-import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { strangeNamed } from "../facts/named-shared-keys.ts";
+import type { PartialFacts } from "../facts/node-facts.ts";
 import { lacksItsLink, type StrangeFolder, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
 import type { Node } from "../node/node.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";

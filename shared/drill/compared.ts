@@ -6,7 +6,7 @@
 
 import { dirname } from "node:path";
 import { command } from "../again.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
 import { manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";

@@ -4,8 +4,9 @@
  * members of etcd, the containers, the API. And its result as commands to type while all is well.
  */
 import { command } from "../again.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { type LostFile, lostHere } from "../facts/lost-files.ts";
+import type { LostFile } from "../facts/lost-file.ts";
+import { lostHere } from "../facts/lost-files.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { refuseUnfitData } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { failOf } from "../fail.ts";

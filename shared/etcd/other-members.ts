@@ -4,7 +4,7 @@
  */
 import { again } from "../again.ts";
 import { isNameless } from "../etcd-data/members.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { refuseUnknownNodes } from "../facts/said.ts";
 import { Refused } from "../fail.ts";
 import type { PkiAction } from "../pki/actions.ts";

@@ -5,7 +5,7 @@
 import { basename, dirname } from "node:path";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { ownMember, placeOf } from "../etcd-location/reach-etcd.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { list, readText } from "../files/files.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";

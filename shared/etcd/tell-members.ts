@@ -15,7 +15,7 @@ import { command } from "../again.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, unlessSilent } from "../etcd-location/client.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { Fail, Refused } from "../fail.ts";
 import { hostAddresses } from "../node/node.ts";
 import { movedHere } from "../node/words.ts";

@@ -6,7 +6,7 @@ import { again, command } from "../again.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, EtcdRefusal, type EtcdStatus } from "../etcd-location/client.ts";
 import { etcdctlLine, gatewayTrouble, promotion } from "../etcd-location/reach-etcd.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { Fail, Refused } from "../fail.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";

@@ -11,8 +11,8 @@ import { isByKit, pairsToIssue } from "../etcd-location/etcd-home.ts";
 import { idsOf, textOf } from "../etcd-location/etcd-unit.ts";
 import { hostOf, memberHosts } from "../etcd-location/reach-etcd.ts";
 import { processStart } from "../etcd-location/static-pod-here.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { TRUST_STORES } from "../facts/evidence.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { Fail, Refused } from "../fail.ts";
 import { copyLargeTree, copyToRescue } from "../files/file-tree.ts";
 import {

@@ -30,8 +30,8 @@ import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
 import type { Cluster } from "./cluster.ts";
-import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
+import type { ControlPlaneNode, PartialFacts } from "./node-facts.ts";
 
 export interface ClusterCa {
   /** Fingerprints of the cluster's CA; several while it is exchanged, none where nothing names it. */

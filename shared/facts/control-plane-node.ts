@@ -2,10 +2,11 @@
  * All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names
  * to issue, the folders.
  */
+
 import { command } from "../again.ts";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { type EtcdFolders, isKnown, withItsPlace } from "../etcd-location/etcd-folders.ts";
-import { type EtcdHome, etcdCaOf, etcdHome } from "../etcd-location/etcd-home.ts";
+import { etcdCaOf, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { memberHosts, nodelessMembers, ownMember } from "../etcd-location/reach-etcd.ts";
 import { ranHere } from "../etcd-location/static-pod-here.ts";
@@ -17,51 +18,15 @@ import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { type Container, containersInTime, type Ran } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { asideOf, newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
-import type { ClusterFacts, EtcdCa } from "../pki/certs.ts";
 import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./endpoint.ts";
 import { factsFor, HasMoved, natLeadsHere, ownNode } from "./issue-facts.ts";
 import type { KnownNode } from "./known-nodes.ts";
-import { type LostFile, lostHere } from "./lost-files.ts";
+import type { LostFile } from "./lost-file.ts";
+import { lostHere } from "./lost-files.ts";
 import { controlPlaneWithoutData, isNotForParts, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
+import type { ControlPlaneNode, PartialFacts } from "./node-facts.ts";
 import { findRepair, type Repair } from "./repair.ts";
-
-export interface ControlPlaneNode extends Repair {
-  node: Node;
-  /** etcd's own folders, as it was started with. */
-  etcd: EtcdFolders;
-  cluster: Cluster;
-  facts: ClusterFacts;
-  /** Where the cluster is reached, and who says so. */
-  endpoint: EndpointSeen;
-  asideDir: string;
-  /**
-   * The containers of this node's static pods, as far as they are still known: what ran counts, not what
-   * admission made of it.
-   */
-  ran?: readonly Ran[];
-  /**
-   * Names of flags, and paths, of files that are lost for good, as the operator says: the API server starts without.
-   */
-  flagsToDrop?: readonly string[];
-}
-
-/** The part of it that can be read: first `data`, then `cluster`, then `facts` and `cp`. */
-export interface PartialFacts extends Partial<Repair> {
-  cluster?: Cluster;
-  facts?: ClusterFacts;
-  cp?: ControlPlaneNode;
-  /** With the next command. All that comes after it is unset. */
-  obstacle?: Fail;
-  /** etcd's own folders, as they were asked for. */
-  etcd: EtcdFolders;
-  /** Where etcd runs; parts 1 to 4 are for kubeadm's static pod alone. */
-  home: EtcdHome;
-  /** As `certificatesDirOn` where the cluster cannot be read. */
-  certificatesDir: string;
-  etcdCa?: EtcdCa | undefined;
-  asideDir: string;
-}
 
 /**
  * Without `node` (a machine that may be none), the look ends with the cluster. `certificatesDir` counts where the

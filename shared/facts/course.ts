@@ -6,7 +6,7 @@
 import { command, inArrows, type LeftOut, leftNames, type Todo } from "../again.ts";
 import { certRow, isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
-import { otherControlPlanes } from "./known-nodes.ts";
+import { otherControlPlanes } from "./other-control-planes.ts";
 
 /** This decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not so. */
 export interface Known {

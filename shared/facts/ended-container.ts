@@ -21,8 +21,8 @@ import type { Node } from "../node/node.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import type { Ended } from "../wait-for.ts";
-import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { choiceOf } from "./lost-files.ts";
+import type { ControlPlaneNode } from "./node-facts.ts";
 
 /** klog's errors, cobra's, Go's own, and those of etcd's log. */
 const ERROR = /^[EF]\d{4} |^Error: |^error: |^panic: |"level":"(error|fatal|panic)"|^flag provided but not/;

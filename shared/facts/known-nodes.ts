@@ -12,6 +12,7 @@
  * API server in its mirror pod. The annotations of a mirror pod prove nothing: who may patch pods/status changes them
  * (registry/core/pod/strategy.go; Calico's account may).
  */
+
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdClient } from "../etcd-location/client.ts";
 import { CONTROL_PLANE_LABEL, hostOf, OWN_ALONE } from "../etcd-location/reach-etcd.ts";
@@ -21,6 +22,7 @@ import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { canonicalHost, endpointHost } from "../pki/addresses.ts";
+import { type NamedNode, otherControlPlanes } from "./other-control-planes.ts";
 
 export interface KnownNode {
   name: string;
@@ -114,22 +116,8 @@ export function apiAddressOf(
   return apiEndpoint(name, data) ?? (places[0] ? { host: places[0], port } : undefined);
 }
 
-/** As much of a node as decides here. */
-interface Known {
-  name: string;
-  controlPlane: boolean;
-}
-
-export function otherControlPlanes<N extends Known>(
-  { nodes }: { nodes: readonly N[] },
-  { node, without = [] }: { node: Pick<Known, "name">; without?: readonly string[] },
-): N[] {
-  const left = [node.name, ...without];
-  return nodes.filter(({ controlPlane, name }) => controlPlane && !left.includes(name));
-}
-
 /** Those of them that are believed: a restore has left the others behind, and they are only known to be lost. */
-export function believedPeers<N extends Known & { former?: true }>(
+export function believedPeers<N extends NamedNode & { former?: true }>(
   cluster: { nodes: readonly N[] },
   place: Parameters<typeof otherControlPlanes>[1],
 ): N[] {
@@ -162,7 +150,7 @@ export function controlPlanesAmong(
 /** etcd's members still name a Node that was deleted. */
 export function isControlPlaneName(
   name: string,
-  { cluster, data }: { cluster: { nodes: readonly Known[] }; data: Members },
+  { cluster, data }: { cluster: { nodes: readonly NamedNode[] }; data: Members },
 ): boolean {
   const node = cluster.nodes.find((one) => one.name === name);
   return node ? node.controlPlane : memberNames(data).includes(name);

@@ -20,8 +20,8 @@ import type { Node } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
 import { readYaml } from "../yaml.ts";
 import { caEndedAt } from "./ca-copies.ts";
-import type { ControlPlaneNode } from "./control-plane-node.ts";
 import type { KnownNode } from "./known-nodes.ts";
+import type { ControlPlaneNode } from "./node-facts.ts";
 import { keptRepair, type Repair } from "./repair.ts";
 
 /** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory. */

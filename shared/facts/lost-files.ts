@@ -2,6 +2,7 @@
  * Files that are lost and that no script can make again: the flags of the static pods and of the kubelet name
  * them, or the files that these flags name. kubeadm did not make them; only a copy brings them back.
  */
+
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { comingFiles } from "../etcd-location/etcd-home.ts";
@@ -20,21 +21,7 @@ import { infoOf } from "../pki/certificate.ts";
 import { CERTIFICATES_DIR, CERTS, type ClusterFacts, certPath, keyPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
-
-export interface LostFile {
-  path: string;
-  kind: "file" | "folder" | "socket";
-  /** "kube-apiserver", "kubelet". */
-  program: string;
-  /** "--audit-policy-file", "volume audit", "/etc/kubernetes/admission.yaml". */
-  namedBy: string;
-  without: string;
-  /** Its path in the container of the static pod; "" where there is none. */
-  inside: string;
-  servedBy?: string;
-  /** Text in etcd's data, and where: part 2 writes it. */
-  stored?: { text: string; from: string };
-}
+import type { LostFile } from "./lost-file.ts";
 
 interface Wanted {
   name: string;

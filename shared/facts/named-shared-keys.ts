@@ -29,7 +29,7 @@ import {
 } from "../pki/certificate.ts";
 import { certPath, keyPath } from "../pki/certs.ts";
 import { strangeCa } from "./ca-copies.ts";
-import type { PartialFacts } from "./control-plane-node.ts";
+import type { PartialFacts } from "./node-facts.ts";
 import type { StrangeFolder } from "./usual-folder.ts";
 
 type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;

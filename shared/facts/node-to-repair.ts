@@ -13,8 +13,9 @@ import type { Manifest } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { refuseWrongClock } from "./clock.ts";
-import { type ControlPlaneNode, type HowToRead, readControlPlaneNode } from "./control-plane-node.ts";
+import { type HowToRead, readControlPlaneNode } from "./control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "./endpoint.ts";
+import type { ControlPlaneNode } from "./node-facts.ts";
 import { refuseOwnCertificate } from "./signed-elsewhere.ts";
 
 /** Errors: as `readControlPlaneNode`; Fail where this node's clock is proved wrong, and as `refuseDockershim`. */

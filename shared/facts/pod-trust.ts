@@ -174,3 +174,24 @@ export function controllerOf({ metadata }: KubeObject) {
   const owner = metadata.ownerReferences?.find(({ controller }) => controller);
   return owner && { ...owner, kind: quoteUntrusted(owner.kind), name: quoteUntrusted(owner.name) };
 }
+
+export interface PodTrust {
+  /**
+   * A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of
+   * an old key.
+   */
+  since: Date;
+  /** Since when the CA's key is in use, where no repair has made it: 1970 where that was long before. */
+  caInUse?: Date | undefined;
+}
+
+/** Milliseconds. The clocks of one repair are nearer to each other than that. */
+export const LATER = 24 * 3600_000;
+
+/**
+ * Whether the CA's key was in use long before this time: a new certificate of it, or another CA beside it, changes nothing
+ * for those who trusted it.
+ */
+export function wasInUse({ caInUse }: Pick<PodTrust, "caInUse">, time: Date): boolean {
+  return caInUse !== undefined && time.getTime() > caInUse.getTime() + LATER;
+}

@@ -2,6 +2,7 @@
  * Whether the service-account key is new, and which pods started late enough to use nothing from before the
  * repair.
  */
+
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
@@ -14,10 +15,18 @@ import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { caEndedAt, caInUseSince, caIsNew } from "./ca-copies.ts";
 import { readCluster } from "./cluster.ts";
-import type { ControlPlaneNode } from "./control-plane-node.ts";
 import type { TrustSeen } from "./course.ts";
 import { readEvidence } from "./evidence.ts";
-import { type CutOff, lastWritten, NOT_YET, type TrustHolder } from "./pod-trust.ts";
+import type { ControlPlaneNode } from "./node-facts.ts";
+import {
+  type CutOff,
+  LATER,
+  lastWritten,
+  NOT_YET,
+  type PodTrust,
+  type TrustHolder,
+  wasInUse,
+} from "./pod-trust.ts";
 import { keptRepair, replacedCa, stalePods } from "./repair.ts";
 
 /**
@@ -89,27 +98,6 @@ function podsAreThrough({ data, dataFrom, etcd, cluster }: ControlPlaneNode, caP
   };
   const nodes = new Set(cluster.nodes.map(({ name }) => name));
   return attempt(() => !stalePods(data, nodes, cutOff, "pods/"), false);
-}
-
-export interface PodTrust {
-  /**
-   * A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of
-   * an old key.
-   */
-  since: Date;
-  /** Since when the CA's key is in use, where no repair has made it: 1970 where that was long before. */
-  caInUse?: Date | undefined;
-}
-
-/** Milliseconds. The clocks of one repair are nearer to each other than that. */
-const LATER = 24 * 3600_000;
-
-/**
- * Whether the CA's key was in use long before this time: a new certificate of it, or another CA beside it, changes nothing
- * for those who trusted it.
- */
-export function wasInUse({ caInUse }: Pick<PodTrust, "caInUse">, time: Date): boolean {
-  return caInUse !== undefined && time.getTime() > caInUse.getTime() + LATER;
 }
 
 /** A living etcd's data, copied here, may know a CA that part 1 has just made on another control plane node. */

@@ -25,9 +25,10 @@ import {
 import { knock } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
-import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { type KnownNode, memberNames, uidOf } from "./known-nodes.ts";
-import { type LostFile, lostHere } from "./lost-files.ts";
+import type { LostFile } from "./lost-file.ts";
+import { lostHere } from "./lost-files.ts";
+import type { ControlPlaneNode } from "./node-facts.ts";
 
 type List = Exclude<WordOption, "endpoint" | "etcd-data">;
 const LISTS = WORD_OPTIONS.filter((option) => option !== "endpoint" && option !== "etcd-data") as List[];

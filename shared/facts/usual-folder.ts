@@ -16,7 +16,7 @@ import { infoOf, madeAt, orUndefined, privateKeyOf, publicKeyHash, trustedKeys }
 import { CERTIFICATES_DIR, SHARED_KEYS } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { strangeCa } from "./ca-copies.ts";
-import type { PartialFacts } from "./control-plane-node.ts";
+import type { PartialFacts } from "./node-facts.ts";
 
 export interface StrangeFolder {
   /** kubeadm's usual folder, and the one with the cluster's keys. */

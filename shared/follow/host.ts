@@ -1,6 +1,7 @@
 /** A node as the follower of a plan reaches it. Commands are typed there as root, in the kit's folder where they need it. */
-import type { Reached } from "../plan/by-hand.ts";
+
 import { KIT_PLACE } from "../plan/login.ts";
+import type { Reached } from "../plan/reached.ts";
 
 export type Host = Reached;
 

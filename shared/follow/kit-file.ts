@@ -5,8 +5,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Fail } from "../fail.ts";
-import { sha256Of } from "../hand-over/backup-mark.ts";
-import { kitProgram } from "../plan/by-hand.ts";
+import { sha256Of } from "../files/sha256.ts";
+import { kitProgram } from "../plan/kit-program.ts";
 import { readRunbook } from "../plan/runbook.ts";
 import { say } from "../run.ts";
 

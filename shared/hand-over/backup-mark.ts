@@ -5,11 +5,12 @@
  *
  * Neither pack nor unpack removes a bundle: it may be the only backup, and the next node may still need it.
  */
-import { createHash } from "node:crypto";
+
 import { dirname, resolve } from "node:path";
 import { BACKUP, command } from "../again.ts";
 import { isInMemory } from "../files/file-system.ts";
 import { type Mark, readBytes, readMark, readText } from "../files/files.ts";
+import { sha256Of } from "../files/sha256.ts";
 import { typed } from "../options.ts";
 import { day, hashIn, signingFirst } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
@@ -140,8 +141,4 @@ function removal(paths: readonly string[]): string {
     inMemory.length > 0 ? shell`rm ${inMemory}` : "",
   ];
   return lines.filter(Boolean).join("; ");
-}
-
-export function sha256Of(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }

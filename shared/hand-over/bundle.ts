@@ -7,6 +7,7 @@ import { hostname } from "node:os";
 import { refuseFuture } from "../evidence/server-clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
+import { sha256Of } from "../files/sha256.ts";
 import { type Word, wordsHere } from "../node/words.ts";
 import { hashIn, privateKeyOf, publicKeyHash, signingFirst, trustedKeys } from "../pki/certificate.ts";
 import {
@@ -22,7 +23,6 @@ import { caPairVerdict } from "../pki/examine.ts";
 import { serviceAccountVerdict, type Verdict } from "../pki/judge.ts";
 import { plainLine } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import { sha256Of } from "./backup-mark.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 
 const MANIFEST = "MANIFEST.json";

@@ -8,21 +8,14 @@ import { BACKUP, command } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { readBytes, stat, writeMark } from "../files/files.ts";
 import { secretIn } from "../files/operator-files.ts";
+import { sha256Of } from "../files/sha256.ts";
 import { typed } from "../options.ts";
 import { certInfo, certificatesIn, day, hashIn, signingFirst } from "../pki/certificate.ts";
 import { type PkiPlace, SHARED_KEYS } from "../pki/certs.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
 import { answer, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import {
-  BACKUP_MARK,
-  type BackupMark,
-  backupMark,
-  differing,
-  markLine,
-  notKept,
-  sha256Of,
-} from "./backup-mark.ts";
+import { BACKUP_MARK, type BackupMark, backupMark, differing, markLine, notKept } from "./backup-mark.ts";
 import {
   type Bundle,
   type BundleManifest,

@@ -2,7 +2,8 @@
  * Static pod manifests as files: read, written as kubeadm writes them, and made to wait beside their place; and the
  * certificatesDir that the API server's names.
  */
-import { basename, dirname, join } from "node:path";
+
+import { basename, dirname } from "node:path";
 import { YAMLParseError } from "yaml";
 import { staticPodRecords } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -16,6 +17,7 @@ import { shell } from "../shell-line.ts";
 import { leaves } from "../this-run.ts";
 import { readFirstYaml, yamlText } from "../yaml.ts";
 import { commandOf, flags } from "./command.ts";
+import { waitingPath } from "./waiting-path.ts";
 
 /** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */
 const MAX_SIZE = 10 * 2 ** 20;
@@ -38,14 +40,6 @@ export function readManifest(path: string): Manifest | undefined {
   if (!text?.trim()) return undefined;
   const document = parseManifest(text, fail);
   return document === undefined ? undefined : (asPod(document, fail) as Manifest);
-}
-
-/**
- * The path of a manifest that must not start yet: `.kube-apiserver.yaml`. The kubelet ignores it
- * (pkg/kubelet/config/file.go).
- */
-export function waitingPath(path: string): string {
-  return join(dirname(path), `.${basename(path)}`);
 }
 
 /** Its own path, or, if that cannot be read, its waiting path; else its own. */

@@ -15,6 +15,7 @@
  * free block of a disk that is searched is overwritten. Then each line is appended as it comes, so a run that
  * was cut off has a step without its end. A repair never fails for its log.
  */
+
 import {
   closeSync,
   existsSync,
@@ -48,6 +49,7 @@ import { quoteUntrusted, redact } from "../plain.ts";
 import { endOnSignal, mode, say } from "../run.ts";
 import { listenToRun, type RunEvent } from "../this-run.ts";
 import { needRoot } from "./node.ts";
+import { RECORD_FORMAT } from "./record-format.ts";
 import { rescuedEtcd, rescuedLog, rescueFolders, rescueOfRun, runsIn } from "./rescue-folder.ts";
 
 /**
@@ -69,9 +71,6 @@ function recordOf(path: string): { began: Date; until: Date; hasEnded: boolean }
   const hasEnded = rest === "" && last.includes('"what":"end"');
   return at && until ? { began: new Date(at), until, hasEnded } : undefined;
 }
-
-/** report/kept-event.ts reads it. */
-export const RECORD_FORMAT = 1;
 
 /** Bytes of one file. What is more is left out, but for steps and the end. */
 const LARGEST = 8 << 20;

@@ -6,6 +6,7 @@
  * kube-system decide which key is looked for. A key is accepted only if these tokens name it (kid),
  * or if it has signed all of them.
  */
+
 import { createHash, createPublicKey } from "node:crypto";
 import { p256, p384, p521 } from "@noble/curves/nist.js";
 import { Fail } from "../fail.ts";
@@ -14,7 +15,7 @@ import { publicKeysIn } from "../pki/certificate.ts";
 import { JWS } from "../pki/keys.ts";
 import { base64url, type Jwt, numberOf, serviceAccountKeyId, tokenVerifier } from "../pki/sa-keys.ts";
 import { bitLength, type Gone, gcd } from "./half-gcd.ts";
-import type { OldTokens } from "./old-tokens.ts";
+import type { OldTokens } from "./tokens-of-one-key.ts";
 
 export interface OldKey {
   pem: string;

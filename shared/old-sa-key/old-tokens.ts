@@ -3,6 +3,7 @@
  * of their public key, which count only if they fit the tokens. Reads only; prints no token. Layout of volumes:
  * /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
  */
+
 import { createPublicKey } from "node:crypto";
 import { again } from "../again.ts";
 import { type Budget, budgetOf } from "../budget.ts";
@@ -19,6 +20,7 @@ import { decodeObject, isObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { type Jwt, oldSaPub, readJwt, todaysSaPub, tokenVerifier } from "../pki/sa-keys.ts";
+import type { OldTokens } from "./tokens-of-one-key.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
 const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
@@ -153,13 +155,6 @@ function addFromFile(path: string, few: Few): number {
       hint: "give a file with old tokens, a line each: --token-file FILE",
     });
   return text.split("\n").filter((line) => few.add(line, false, true)).length;
-}
-
-/** Tokens that seem to be of one key, the trusted ones first. */
-export interface OldTokens {
-  kid: string;
-  alg: string;
-  tokens: Jwt[];
 }
 
 /**

@@ -2,31 +2,17 @@
  * Acts as lines that a person types: in a root shell of the named node, in the kit's folder, or on his own machine. What is
  * carried goes through a pipe of two ssh: no copy of it is ever on his disk.
  */
+
 import { basename, dirname } from "node:path";
-import { Fail } from "../fail.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { urlHost } from "../pki/addresses.ts";
 import { listed, plainLine } from "../plain.ts";
 import { shell, wordThere } from "../shell-line.ts";
 import { type Act, actsOn, type Carry } from "./act.ts";
+import { kitProgram } from "./kit-program.ts";
 import { asRoot, KIT_PLACE, ROOT } from "./login.ts";
 import { isName, type PlanNode } from "./plan-node.ts";
-
-/** A node as its operator reaches it. */
-export interface Reached {
-  /** The Node's name; of the first one, until a plan has said it, the destination as it was typed. */
-  name: string;
-  /** The destination for ssh: an address, the operator's own name for it, or a placeholder such as ADDRESS-OF-w1. */
-  address: string;
-  /** Who logs in: root, or a user who may use sudo there without a password. */
-  user: string;
-  /** Host keys are compared with that of this name (HostKeyAlias in ssh_config(5)). Unset: with that of the address. */
-  alias?: string | undefined;
-  /** This machine: no ssh. */
-  isHere?: true | undefined;
-  /** Where the kit lies. */
-  kit: string;
-}
+import type { Reached } from "./reached.ts";
 
 /** `at`: the nodes, in words, or the operator's machine; unset: on the node that has printed it. */
 export interface Line {
@@ -201,13 +187,6 @@ function copyTo(place: string, from: Reached, path: string): string {
   if (isHere) return `${shell`cp -p ${path}`} ${place}`;
   if (user !== ROOT) return `${outOf(from, shell`cat ${path}`)} > ${place}`;
   return `scp -p ${keyOf(alias)}${shell`${`${user}@${urlHost(address)}:${path}`}`} ${place}`;
-}
-
-/** The halves of RUNBOOK.md's line `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
-export function kitProgram(line: string): { program: string; file: string } {
-  const [, program, file] = /^ssh root@NODE '([^']*)' < (\S+)$/.exec(line) ?? [];
-  if (program && file) return { program, file };
-  throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
 }
 
 /** One line for all: NODE stands for each address; beside NAME, which ssh knows the machine by, ADDRESS does. */

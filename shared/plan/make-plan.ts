@@ -2,12 +2,15 @@
  * The runbook for this cluster and this damage: RUNBOOK.md's own blocks, those that the assessment's course
  * names, with this cluster's names and addresses. One object, printed as Markdown or as a page.
  */
+
 import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
+import type { KnownNode } from "../facts/known-nodes.ts";
 import { kindOf, meanings, wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { isInternal } from "../pki/certs.ts";
 import { FEW } from "../plain.ts";
+import { addressToType, identitiesOf } from "../workers/identities.ts";
 import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from "./aim.ts";
 import { type ByHand, type Line, linesOfAct, reachIn } from "./by-hand.ts";
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
@@ -15,7 +18,7 @@ import type { CostsHere } from "./effort-here.ts";
 import { askLines, linesOn, type Note, planAgain, type Surroundings } from "./note.ts";
 import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import { isName, type PlanNode, planNodes } from "./plan-node.ts";
+import { isName, type PlanNode } from "./plan-node.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type Part, readRunbook } from "./runbook.ts";
 import { isSeenDone, lostKeys, saidBy, sightsOf, withSights } from "./seen-done.ts";
@@ -336,4 +339,21 @@ function asPlanned(block: Block, course: Course, deep: Assessment["deep"]): Bloc
   );
   const { ends: _, ...more } = block;
   return course.includes("new-cas") ? { ...more, commands, exit: [2] } : { ...block, commands, exit: [0] };
+}
+
+/** All nodes but those of `without`: this one (`here`) first, then the other control plane nodes, then the workers. */
+function planNodes(
+  from: Parameters<typeof identitiesOf>[0],
+  { here, without }: { here: string; without: readonly string[] },
+): PlanNode[] {
+  const known = identitiesOf(from);
+  const rank = (node: KnownNode) => (node.name === here ? 0 : node.controlPlane ? 1 : 2);
+  return from.cluster.nodes
+    .filter(({ name }) => !without.includes(name))
+    .toSorted((a, b) => rank(a) - rank(b))
+    .map((node, index) => {
+      const name = isName(node.name) ? node.name : `node ${index + 1}`;
+      const role = (["first control plane node", "control plane node", "worker"] as const)[rank(node)]!;
+      return { name, role, ...addressToType(node, known, name) };
+    });
 }

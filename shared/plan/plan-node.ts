@@ -2,9 +2,7 @@
  * The nodes of a plan, with their addresses. A Node's status is written by its own kubelet: only what is an address, and
  * nobody else's, gets into a line; else a placeholder, with the reason.
  */
-import type { KnownNode } from "../facts/known-nodes.ts";
 import { isDnsName } from "../pki/addresses.ts";
-import { addressToType, identitiesOf } from "../workers/identities.ts";
 import type { Place } from "./runbook.ts";
 
 export interface PlanNode {
@@ -15,23 +13,6 @@ export interface PlanNode {
   address: string;
   /** Why it is a placeholder. */
   why?: string;
-}
-
-/** All nodes but those of `without`: this one (`here`) first, then the other control plane nodes, then the workers. */
-export function planNodes(
-  from: Parameters<typeof identitiesOf>[0],
-  { here, without }: { here: string; without: readonly string[] },
-): PlanNode[] {
-  const known = identitiesOf(from);
-  const rank = (node: KnownNode) => (node.name === here ? 0 : node.controlPlane ? 1 : 2);
-  return from.cluster.nodes
-    .filter(({ name }) => !without.includes(name))
-    .toSorted((a, b) => rank(a) - rank(b))
-    .map((node, index) => {
-      const name = isName(node.name) ? node.name : `node ${index + 1}`;
-      const role = (["first control plane node", "control plane node", "worker"] as const)[rank(node)]!;
-      return { name, role, ...addressToType(node, known, name) };
-    });
 }
 
 export function isName(name: string): boolean {

@@ -14,8 +14,8 @@
  */
 
 import { pidsByName, processesOf, processStart } from "../etcd-location/static-pod-here.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { IN_PODS, readEvidence } from "../facts/evidence.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { textBelow } from "../files/untrusted-file.ts";
@@ -36,29 +36,7 @@ import { type CertInfo, certificatesIn, infoOf, infosIn, signedBy } from "../pki
 import { certPath, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
 import { KUBECONFIGS, kubeconfigRow, parseKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
-
-export interface CaReader {
-  /** One of kubeadm's four, "kubelet", or the container of another static pod. */
-  name: string;
-  ca: "ca" | "etcd-ca";
-  /** The file that it reads at its start: the CA's own, or a kubeconfig. */
-  path: string;
-  /** Time on the current clock. Undefined: it does not run, or its start is unknown. */
-  started?: Date | undefined;
-  /** When the file last changed, its name, owner and mode included; undefined: it does not exist. */
-  changed?: Date | undefined;
-  /** Undefined: the file's content at its start is unknown. */
-  holds?: "today's" | "an older one" | undefined;
-  /** Expiry of the older certificate that it holds or may hold; undefined: no older one is known here. */
-  until?: Date | undefined;
-  /** Expiry of the older certificate that the file itself still has: a restart alone does not help. */
-  fileUntil?: Date | undefined;
-  /**
-   * Set for a static pod beside kubeadm's: its kubeconfig may have had another client certificate at its
-   * start.
-   */
-  otherUser?: true | undefined;
-}
+import type { CaReader } from "./ca-reader.ts";
 
 /** Whether one has an expired certificate in memory: open connections continue, but it trusts no new one. */
 export function holdExpired(readers: readonly CaReader[], now = new Date()): boolean {

@@ -3,7 +3,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
 import { check } from "../checks/check.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import {
   lastWritten,
   mountedBefore,

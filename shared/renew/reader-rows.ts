@@ -2,7 +2,7 @@
 import { type CheckRow, check } from "../checks/check.ts";
 import { day } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
-import type { CaReader } from "./ca-readers.ts";
+import type { CaReader } from "./ca-reader.ts";
 
 /**
  * One for each file that still has the older certificate, and for each process that holds it; one if there is

@@ -8,8 +8,8 @@
  */
 import { clusterInfo } from "../api/cluster-trust.ts";
 import { KubeApi } from "../api/kube-api.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { IN_PODS, readEvidence } from "../facts/evidence.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { refuseFixed } from "../files/file-system.ts";
 import { replaceFiles } from "../files/file-tree.ts";

@@ -22,9 +22,9 @@ import {
 import { proveEtcd } from "../etcd/all-members.ts";
 import { proveOwnEtcd } from "../etcd/own-etcd.ts";
 import { oldestStart } from "../etcd-location/static-pod-here.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiServerEnd, containerEnd } from "../facts/ended-container.ts";
 import { leaderLease } from "../facts/leaders.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import {
   CONTROL_PLANE,
   type Container,
@@ -42,7 +42,7 @@ import { shell } from "../shell-line.ts";
 import { inTime, waitFor } from "../wait-for.ts";
 import { waitForRootCa } from "../workloads/root-ca.ts";
 import { caBeside, tokenSecrets } from "../workloads/token-secrets.ts";
-import type { CaReader } from "./ca-readers.ts";
+import type { CaReader } from "./ca-reader.ts";
 import { type Candidate, renewedText } from "./renewal.ts";
 
 /**

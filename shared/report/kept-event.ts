@@ -1,5 +1,5 @@
 /** Checks one line of a run's record, which may come from another node. Text is one line, and short. */
-import { RECORD_FORMAT } from "../node/kept-run.ts";
+import { RECORD_FORMAT } from "../node/record-format.ts";
 import { quoteUntrusted } from "../plain.ts";
 import type { RunEvent } from "../this-run.ts";
 

@@ -5,7 +5,7 @@ import { hasFailed, saidIn, verdictOf } from "../checks/check.ts";
 import { may } from "../evidence/sources.ts";
 import { listed } from "../plain.ts";
 import { count } from "../progress.ts";
-import type { WrapUp } from "../verify/wrap-up.ts";
+import type { WrapUp } from "../verify/wrap-up-parts.ts";
 import { leftForPeople, type ShownCheck } from "./kept-findings.ts";
 import * as html from "./markup.ts";
 import type { KeptRecord, KeptRuns } from "./read-runs.ts";

@@ -3,7 +3,7 @@
  * depth. Only files that static pods' or the kubelet's flags name. That they are right is the operator's word.
  */
 import { dirname } from "node:path";
-import type { LostFile } from "../facts/lost-files.ts";
+import type { LostFile } from "../facts/lost-file.ts";
 import { isLink } from "../files/file-tree.ts";
 import { list, readBytes, stat } from "../files/files.ts";
 import { isBelow, realPath } from "../files/root.ts";

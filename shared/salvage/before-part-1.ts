@@ -3,11 +3,11 @@
  * starting again, is named before.
  */
 import { again, command, inLines } from "../again.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { lostHere, namerOf, thereWhen } from "../facts/lost-files.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { Fail, Refused } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";

@@ -5,8 +5,8 @@
 import { dirname } from "node:path";
 import { again } from "../again.ts";
 import { keepUnproved, type Unproved } from "../evidence/sources.ts";
-import type { PartialFacts } from "../facts/control-plane-node.ts";
-import type { LostFile } from "../facts/lost-files.ts";
+import type { LostFile } from "../facts/lost-file.ts";
+import type { PartialFacts } from "../facts/node-facts.ts";
 import { Fail } from "../fail.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
 import { writerIn } from "../objects/stored.ts";

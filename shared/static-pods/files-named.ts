@@ -6,7 +6,7 @@
 import { basename, dirname } from "node:path";
 import type { FileForetold } from "../files/foretell.ts";
 import { isBelow } from "../files/root.ts";
-import { waitingPath } from "../manifests/on-disk.ts";
+import { waitingPath } from "../manifests/waiting-path.ts";
 import { say } from "../run.ts";
 
 /** Files outside of the rescue folder. */

@@ -6,8 +6,8 @@
  * that still knows names by hand. It is kept in the rescue folder before the server ends.
  */
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-before.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
 import { refuseFixed } from "../files/file-system.ts";
 import { exists, writeFile } from "../files/files.ts";

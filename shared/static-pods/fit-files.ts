@@ -14,9 +14,9 @@
  */
 
 import { caIsNew } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { certificatesBefore } from "../facts/names-before.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { type Ownership, setOwner, stat, writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";

@@ -5,8 +5,8 @@
 import { dirname, relative } from "node:path";
 import { command } from "../again.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { lacksItsLink, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
 import { attempt, Fail } from "../fail.ts";
 import { isLink, moveToRescue } from "../files/file-tree.ts";

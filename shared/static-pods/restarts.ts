@@ -12,8 +12,8 @@
 import { $ } from "zx/core";
 import { isByKit } from "../etcd-location/etcd-home.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leadsHere } from "../facts/leaders.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { stat, writeFile } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, manifestText, readableManifest } from "../manifests/on-disk.ts";

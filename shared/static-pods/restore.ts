@@ -5,9 +5,10 @@
  */
 import { keepUnproved, ofNamespace, type Unproved } from "../evidence/sources.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { silentSinceCaEnded } from "../facts/leaders.ts";
-import { type LostFile, lostFiles, madeFiles, withStored } from "../facts/lost-files.ts";
+import type { LostFile } from "../facts/lost-file.ts";
+import { lostFiles, madeFiles, withStored } from "../facts/lost-files.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";

@@ -8,10 +8,11 @@
  */
 import { adminClient } from "../api/admin-api.ts";
 import { orStarting } from "../api/api-error.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attemptLater } from "../fail.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
-import { manifestPath, manifestText, waitingPath } from "../manifests/on-disk.ts";
+import { manifestPath, manifestText } from "../manifests/on-disk.ts";
+import { waitingPath } from "../manifests/waiting-path.ts";
 import { type Container, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { publicKeysIn } from "../pki/certificate.ts";

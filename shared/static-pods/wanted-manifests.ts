@@ -10,8 +10,8 @@
 import { isIP } from "node:net";
 import { memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { hostFiles, podFlags } from "../manifests/command.ts";

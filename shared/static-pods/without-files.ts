@@ -10,16 +10,10 @@
  */
 import { join } from "node:path";
 import { again, command, inLines, type Todo } from "../again.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
-import {
-  choiceOf,
-  hasStandIn,
-  isConfigOfKubelet,
-  type LostFile,
-  stopsAll,
-  thereWhen,
-} from "../facts/lost-files.ts";
+import type { LostFile } from "../facts/lost-file.ts";
+import { choiceOf, hasStandIn, isConfigOfKubelet, stopsAll, thereWhen } from "../facts/lost-files.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail, type Refused } from "../fail.ts";
 import { freeName } from "../files/file-tree.ts";
 import { exists, list, writeFile } from "../files/files.ts";

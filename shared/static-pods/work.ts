@@ -5,11 +5,11 @@
 import { command } from "../again.ts";
 import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { reachedBy } from "../facts/endpoint.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { namesBefore } from "../facts/names-before.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
 import { isOlderRelease, mainContainer, podFlags, shownWord } from "../manifests/command.ts";

@@ -9,7 +9,7 @@ import { API_SERVER_BUNDLES, isReady, nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
 import { type Answer, type CheckRow, check } from "../checks/check.ts";
 import { severalCas } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { podTrust, saKeyIsNew } from "../facts/sa-key.ts";
 import { attempt } from "../fail.ts";

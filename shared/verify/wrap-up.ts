@@ -2,6 +2,7 @@
  * The end of part 5 on one screen: what the repair has changed, what it leaves to people, and what can be deleted, each
  * with its command. Reads only.
  */
+
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { BACKUP, command, inLines, type Todo } from "../again.ts";
@@ -10,7 +11,7 @@ import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { caEndedAt } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { keptRepair, type Repair, replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attemptLater, Fail } from "../fail.ts";
@@ -29,13 +30,7 @@ import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout } from "../wait-for.ts";
 import { hasLeftCanaries, heldIn, peopleToDo } from "../workloads/left-to-do.ts";
-
-export interface WrapUp {
-  changed: string[];
-  left: string[];
-  next: Todo[];
-  remove: ToDelete[];
-}
+import type { ToDelete, WrapUp } from "./wrap-up-parts.ts";
 
 /** Without `cp` (a worker) only the files of this node. Undefined if there is no trace of a repair. */
 export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Promise<WrapUp | undefined> {
@@ -99,12 +94,6 @@ export function wrapUpLines({ changed, left, next, remove }: WrapUp): string[] {
   ];
   const shown = parts.filter(([, items]) => items.length > 0);
   return shown.flatMap(([title, items]) => [title, ...items.map((item) => `  ${item}`)]);
-}
-
-interface ToDelete {
-  on: string;
-  command: string;
-  why: string;
 }
 
 const MARKS = "/etc/kubernetes";

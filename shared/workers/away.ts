@@ -12,7 +12,7 @@ import { type KubeObject, nameOf, podsOn } from "../api/kube-object.ts";
 import { allRenewals, mayBeAlive, nodeLeases } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { controllerOf } from "../facts/pod-trust.ts";
 import { machinesOn, saidBefore } from "../facts/said.ts";
 import { Refused } from "../fail.ts";

@@ -12,7 +12,7 @@ import { $ } from "zx/core";
 import { again, type LeftOut } from "../again.ts";
 import { ANY_WORKER, closeJoining, TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
 import { selinuxEnforces } from "../files/file-system.ts";
 import { list, writeFile } from "../files/files.ts";

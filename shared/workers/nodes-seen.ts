@@ -17,8 +17,9 @@ import {
 } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { apiAddressOf, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
+import { apiAddressOf, type KnownNode } from "../facts/known-nodes.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
+import { otherControlPlanes } from "../facts/other-control-planes.ts";
 import { attempt, codeOf, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type MirrorPod, mirrorPodsOf } from "../manifests/mirror-pods.ts";

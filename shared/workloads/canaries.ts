@@ -16,8 +16,8 @@ import { count, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { scaledTimeout, undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { TEST_PODS } from "./left-to-do.ts";
 import { lastEvent, whyNotReady } from "./rollout-status.ts";
+import { TEST_PODS } from "./test-pods.ts";
 
 /**
  * Test pods at the same time, and the seconds that all of them may take, one to start, and one to be reached.

@@ -1,13 +1,14 @@
 /** Work that part 4 leaves to the operator and to other people, the most urgent first; and what rescue folders hold. */
+
 import { lstatSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { command, type Todo } from "../again.ts";
 import { calledByApi } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { nameOf, podsPath } from "../api/kube-object.ts";
+import { nameOf } from "../api/kube-object.ts";
 import { showsToday } from "../etcd-location/etcd-folders.ts";
 import { caEndedAt, holdersOf, managedNode } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { lastWritten } from "../facts/pod-trust.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
@@ -32,6 +33,7 @@ import { fewLines } from "../progress.ts";
 import { byOperator, howToRestart, type Left, label, lineOf, type PodOwner } from "./pod-owners.ts";
 import { trustBundles } from "./root-ca.ts";
 import { type Chosen, reportedOf, resumeCommands } from "./stale-pods.ts";
+import { TEST_PODS } from "./test-pods.ts";
 import { tokenSecrets } from "./token-secrets.ts";
 
 interface Done {
@@ -150,8 +152,6 @@ async function withOldCaBundle(api: KubeApi, oldCa: TrustedKeys): Promise<string
     ...bundles.map(({ metadata }) => `ClusterTrustBundle ${metadata.name}`),
   ];
 }
-
-export const TEST_PODS = podsPath("kube-system", "kube-pki-repair=canary");
 
 export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
   return (await api.list(TEST_PODS)).length > 0;

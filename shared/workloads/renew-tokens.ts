@@ -8,7 +8,7 @@ import { ApiError, DeafWebhook, pastWebhooks, refusalOfOne } from "../api/api-er
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { inParallel, readAll } from "../api/many.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { podTrust } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";

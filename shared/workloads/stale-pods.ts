@@ -11,8 +11,15 @@ import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel, readAll } from "../api/many.ts";
 import { part4 } from "../facts/course.ts";
-import { type CutOff, lastWritten, mountedBefore, NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
-import { type PodTrust, wasInUse } from "../facts/sa-key.ts";
+import {
+  type CutOff,
+  lastWritten,
+  mountedBefore,
+  NOT_YET,
+  type PodTrust,
+  type RunningPod,
+  wasInUse,
+} from "../facts/pod-trust.ts";
 import { Fail, Refused } from "../fail.ts";
 import { endWords, keepOwn, wordsOf } from "../node/words.ts";
 import { trustsCa } from "../pki/certificate.ts";

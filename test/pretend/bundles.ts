@@ -1,6 +1,6 @@
 /** Keys and bundles for tests of the hand-over. Each run makes new ones. */
 import { writeFile } from "../../shared/files/files.ts";
-import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
+import { sha256Of } from "../../shared/files/sha256.ts";
 import { type Bundle, type BundleManifest, modeOf } from "../../shared/hand-over/bundle.ts";
 import { fingerprints } from "../../shared/hand-over/operators-bundle.ts";
 import { certRow, SHARED_FILES } from "../../shared/pki/certs.ts";

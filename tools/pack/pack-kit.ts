@@ -9,7 +9,7 @@ import { join, resolve } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { Fail } from "../../shared/fail.ts";
 import { parseOptions, refuseOthers } from "../../shared/files/operator-files.ts";
-import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
+import { sha256Of } from "../../shared/files/sha256.ts";
 import { answerText, endOnSignal, run, say, start } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
 import { versionOf } from "../release/version.ts";

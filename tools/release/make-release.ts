@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Fail } from "../../shared/fail.ts";
 import { parseOptions, writeTyped } from "../../shared/files/operator-files.ts";
-import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
+import { sha256Of } from "../../shared/files/sha256.ts";
 import { endOnSignal, run, say, start } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
 import { kitFiles } from "../pack/pack-kit.ts";

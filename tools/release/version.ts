@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../shared/fail.ts";
-import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
+import { sha256Of } from "../../shared/files/sha256.ts";
 import { KIT_SOURCES, sourcesOf } from "../pack/contents.ts";
 
 /** releases/VERSION.json */

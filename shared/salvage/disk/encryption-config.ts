@@ -4,7 +4,7 @@
  * between documents. Only etcd's data says which of the found ones is the lost one.
  */
 import type { EtcdData } from "../../etcd-data/data.ts";
-import type { LostFile } from "../../facts/lost-files.ts";
+import type { LostFile } from "../../facts/lost-file.ts";
 import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../../objects/stored.ts";
 import { orUndefined } from "../../pki/certificate.ts";
 import { isMapping, readYaml } from "../../yaml.ts";

@@ -12,7 +12,7 @@
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { type KnownPods, processOwner } from "../../evidence/owners.ts";
 import { may } from "../../evidence/sources.ts";
-import type { LostFile } from "../../facts/lost-files.ts";
+import type { LostFile } from "../../facts/lost-file.ts";
 import { attempt, Fail } from "../../fail.ts";
 import { hostPath, readText } from "../../files/files.ts";
 import { gone, hostText, textBelow } from "../../files/untrusted-file.ts";

@@ -9,7 +9,7 @@ import { tellMembers } from "../../../shared/etcd/tell-members.ts";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { EtcdClient, unlessSilent } from "../../../shared/etcd-location/client.ts";
 import { withMoved } from "../../../shared/etcd-location/reach-etcd.ts";
-import type { ControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../../../shared/facts/node-facts.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";

@@ -4,12 +4,12 @@
  */
 import { existsSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
+import { sha256Of } from "../../../shared/files/sha256.ts";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
 import { CONNECTION_LOST, type Host, type Output, type Transport } from "../../../shared/follow/host.ts";
 import type { AskedNow, Person } from "../../../shared/follow/person.ts";
 import { newSession } from "../../../shared/follow/session.ts";
 import { linesOfRunbook } from "../../../shared/follow/trusted-plan.ts";
-import { sha256Of } from "../../../shared/hand-over/backup-mark.ts";
 import { UNPACK } from "../../../tools/pack/pack-kit.ts";
 import { INTRUDER_HOME } from "../attacker/intruder.ts";
 import type { Machine } from "../machine/machine.ts";

@@ -5,7 +5,7 @@
 import { describe, expect, test } from "bun:test";
 import { command, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/again.ts";
 import * as next from "../../../shared/facts/course.ts";
-import { otherControlPlanes } from "../../../shared/facts/known-nodes.ts";
+import { otherControlPlanes } from "../../../shared/facts/other-control-planes.ts";
 
 const nodeCalled = (name: string, controlPlane = true) => ({
   name,

@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import type { Act } from "../../../shared/plan/act.ts";
-import { folderTo, linesOfAct, type Reached } from "../../../shared/plan/by-hand.ts";
+import { folderTo, linesOfAct } from "../../../shared/plan/by-hand.ts";
+import type { Reached } from "../../../shared/plan/reached.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 /** The node that sends has its half fail so; the other one runs what it is told. */

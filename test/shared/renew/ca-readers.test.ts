@@ -8,13 +8,8 @@ import { certInfo } from "../../../shared/pki/certificate.ts";
 import type { Pair } from "../../../shared/pki/issue.ts";
 import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { renewCa } from "../../../shared/pki/renew.ts";
-import {
-  type CaReader,
-  caReaders,
-  holdExpired,
-  kubeletCaReader,
-  textReadAt,
-} from "../../../shared/renew/ca-readers.ts";
+import type { CaReader } from "../../../shared/renew/ca-reader.ts";
+import { caReaders, holdExpired, kubeletCaReader, textReadAt } from "../../../shared/renew/ca-readers.ts";
 import { FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { type PretendProcess, pretendProcess } from "../../pretend/memory.ts";

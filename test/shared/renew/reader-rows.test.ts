@@ -1,7 +1,7 @@
 /** What the holders of an older certificate are told: by when, and that it is over. */
 import { expect, test } from "bun:test";
 import { found } from "../../../shared/checks/check.ts";
-import type { CaReader } from "../../../shared/renew/ca-readers.ts";
+import type { CaReader } from "../../../shared/renew/ca-reader.ts";
 import { oldCaHolders, readerRows } from "../../../shared/renew/reader-rows.ts";
 
 const NOW = new Date("2027-11-01T00:00:00Z");

@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { adminClient } from "../../../shared/api/admin-api.ts";
 import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
-import type { CaReader } from "../../../shared/renew/ca-readers.ts";
+import type { CaReader } from "../../../shared/renew/ca-reader.ts";
 import { holdsAnother, restartReaders, restartTogether } from "../../../shared/renew/restart.ts";
 import type { ApiOptions } from "../../pretend/api.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { symlinkSync } from "node:fs";
-import type { LostFile } from "../../../shared/facts/lost-files.ts";
+import type { LostFile } from "../../../shared/facts/lost-file.ts";
 import { copiesIn } from "../../../shared/salvage/backup-files.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

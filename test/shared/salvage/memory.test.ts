@@ -7,7 +7,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { readdirSync, readlinkSync } from "node:fs";
 import { knownHere } from "../../../shared/evidence/owners.ts";
-import type { LostFile } from "../../../shared/facts/lost-files.ts";
+import type { LostFile } from "../../../shared/facts/lost-file.ts";
 import { gone } from "../../../shared/files/untrusted-file.ts";
 import { keyKind, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { numberOf } from "../../../shared/pki/sa-keys.ts";

@@ -4,7 +4,8 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, lstatSync, readlinkSync, rmSync, symlinkSync, utimesSync } from "node:fs";
-import { type ControlPlaneNode, keepRan } from "../../../shared/facts/control-plane-node.ts";
+import { keepRan } from "../../../shared/facts/control-plane-node.ts";
+import type { ControlPlaneNode } from "../../../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { copyLargeTree } from "../../../shared/files/file-tree.ts";
 import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";

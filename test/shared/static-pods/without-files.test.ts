@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { inLines } from "../../../shared/again.ts";
-import type { LostFile } from "../../../shared/facts/lost-files.ts";
+import type { LostFile } from "../../../shared/facts/lost-file.ts";
 import { failOf, Refused } from "../../../shared/fail.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";
 import { hear, keepWords, nothingTyped, type Spoken, wordsOf } from "../../../shared/node/words.ts";

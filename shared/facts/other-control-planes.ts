@@ -1,0 +1,14 @@
+/** The control plane nodes beside one. */
+/** As much of a node as decides here. */
+export interface NamedNode {
+  name: string;
+  controlPlane: boolean;
+}
+
+export function otherControlPlanes<N extends NamedNode>(
+  { nodes }: { nodes: readonly N[] },
+  { node, without = [] }: { node: Pick<NamedNode, "name">; without?: readonly string[] },
+): N[] {
+  const left = [node.name, ...without];
+  return nodes.filter(({ controlPlane, name }) => controlPlane && !left.includes(name));
+}
