@@ -8,7 +8,7 @@ import { assessmentAsJson } from "../shared/assess/assessment.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
 import { kubeadmConfig, printAssessment, printShort, tellNode } from "../shared/assess/printed.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
-import { IN_ROWS, keepSaid, withWords } from "../shared/facts/said.ts";
+import { IN_ROWS, saveOptions, withWords } from "../shared/facts/said.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { hear } from "../shared/node/words.ts";
 import { answerJson, answerText, LOOKS, run, step } from "../shared/run.ts";
@@ -26,7 +26,7 @@ async function main() {
       const cp = looked.known?.cp;
       if (cp) {
         withWords({ "etcd-data": etcdData }, cp, { shown: IN_ROWS });
-        keepSaid(cp);
+        saveOptions(cp);
       }
       return await assess(looked, { deep });
     },

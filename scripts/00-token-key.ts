@@ -8,7 +8,7 @@ import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterTokenKey } from "../shared/facts/course.ts";
 import { otherControlPlanes } from "../shared/facts/other-control-planes.ts";
-import { leftOut } from "../shared/facts/said.ts";
+import { nodesToSkip } from "../shared/facts/said.ts";
 import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { begin } from "../shared/files/operator-files.ts";
@@ -47,7 +47,7 @@ async function main() {
   });
   const others = otherControlPlanes(cluster, {
     node,
-    without: leftNames(await leftOut(cp, NOBODY)),
+    without: leftNames(await nodesToSkip(cp, NOBODY)),
   });
   for (const { name, places } of others)
     answer(shell`scp -p ${oldSaPub(pki)} root@${urlHost(places[0] ?? name)}:${pki}/`);

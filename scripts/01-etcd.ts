@@ -14,7 +14,7 @@ import { keepRan } from "../shared/facts/control-plane-node.ts";
 import { afterEtcd } from "../shared/facts/course.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair, refuseUnfitData, sayFacts } from "../shared/facts/node-to-repair.ts";
-import { keepSaid, withWords } from "../shared/facts/said.ts";
+import { saveOptions, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { UsageError } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/file-tree.ts";
@@ -28,13 +28,13 @@ import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
 import { keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
 import { refuseUnmakeable } from "../shared/pki/ensure.ts";
 import { newSaKeySince } from "../shared/pki/sa-keys.ts";
-import { caReaders, expiredHolders } from "../shared/renew/ca-readers.ts";
+import { caReaders, holdersOfExpiredCa } from "../shared/renew/ca-readers.ts";
 import { done, run, say, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
 import { beforeEtcdStops, keepShown } from "../shared/static-pods/first-screen.ts";
 import * as pod from "../shared/static-pods/issue-and-start.ts";
 import { leftOf } from "../shared/static-pods/preflight.ts";
-import { continueOthers } from "../shared/static-pods/restarts.ts";
+import { resumePausedProcesses } from "../shared/static-pods/restarts.ts";
 import * as wanted from "../shared/static-pods/work.ts";
 
 async function main() {
@@ -118,7 +118,7 @@ async function look(values: Values, newCas: NewCas | undefined): Promise<Looked>
     healthy,
   };
   await beforeEtcdStops(cp, work, { ...coming, steps: () => changeFiles(looked) });
-  keepSaid(cp);
+  saveOptions(cp);
   return looked;
 }
 
@@ -145,7 +145,7 @@ async function isHealthy(cp: ControlPlaneNode, work: wanted.Work): Promise<boole
   const { externalEtcd } = cp.facts;
   if (!wanted.etcdIsInPlace(cp, work)) return false;
   if (!externalEtcd && !(await own.etcdLives(cp))) return false;
-  const holders = expiredHolders(await caReaders(cp));
+  const holders = holdersOfExpiredCa(await caReaders(cp));
   if (holders.length > 0) {
     const names = holders.join(", ");
     say(`${names}: a CA in memory has expired; processes that hold it trust no new connection`);
@@ -159,7 +159,7 @@ async function isHealthy(cp: ControlPlaneNode, work: wanted.Work): Promise<boole
 
 async function stopOldControlPlane({ cp, healthy, unitRestarts }: Looked) {
   const { node, facts } = cp;
-  await continueOthers(await containers(node.runtimeEndpoint));
+  await resumePausedProcesses(await containers(node.runtimeEndpoint));
   if (facts.externalEtcd && !unitRestarts)
     return say("unchanged etcd: kubeadm did not make it, and it runs on");
   if (healthy) return say("unchanged etcd: it serves with the certificates on disk");

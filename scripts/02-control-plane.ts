@@ -13,13 +13,13 @@ import { proveEtcd, refuseNoPart1 } from "../shared/etcd/all-members.ts";
 import { believedNames } from "../shared/etcd-data/members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/course.ts";
-import { apiServerEnd } from "../shared/facts/ended-container.ts";
+import { whyApiServerExited } from "../shared/facts/ended-container.ts";
 import { isControlPlaneName } from "../shared/facts/known-nodes.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { keepSaid, withWords } from "../shared/facts/said.ts";
+import { saveOptions, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { failOf } from "../shared/fail.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
@@ -96,7 +96,7 @@ async function checkEtcd(values: Values) {
     await foreseeSaKey(cp);
   };
   await beforeServersStop(cp, work, { ...values, ...etcd, steps });
-  keepSaid(cp);
+  saveOptions(cp);
   return { cp, out, lost: etcd.lost, work };
 }
 
@@ -109,7 +109,7 @@ async function issue(cp: ControlPlaneNode, work: Work): Promise<string[]> {
 async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promise<KubeApi> {
   const { facts } = cp;
   const local = await adminClient(facts);
-  await ownApiReady(local, cp, { changed: started !== undefined, ended: apiServerEnd(cp) });
+  await ownApiReady(local, cp, { changed: started !== undefined, ended: whyApiServerExited(cp) });
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   endGivenUp(cp);
@@ -151,11 +151,11 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): P
 async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<string[]> {
   const silent = await seen.findSilent(cp, api, leftNames(out));
   const away = seen.missedOf(silent);
-  if (!caIsNew(cp)) seen.saySilent(silent);
+  if (!caIsNew(cp)) seen.printSilentNodes(silent);
   if (!managerIsReduced(cp)) return away;
   const { controlPlanes, workers, named } = silent;
   const isFull = away.length === 0 || (await wereAwayBefore(cp, api, silent));
-  const leader = isFull ? undefined : await manager.leadsInFull(cp, api);
+  const leader = isFull ? undefined : await manager.unreducedLeader(cp, api);
   if (leader) say(`the controller-manager on ${leader} leads in full: it handles them as usual`);
   const evicts = isFull || leader !== undefined;
   const lonely = caIsNew(cp) && !evicts ? [] : [...controlPlanes, ...workers, ...named];

@@ -16,7 +16,7 @@ import { containerEnd } from "../shared/facts/ended-container.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { keepSaid, leftOut, withWords } from "../shared/facts/said.ts";
+import { nodesToSkip, saveOptions, withWords } from "../shared/facts/said.ts";
 import type { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/kept-run.ts";
@@ -53,7 +53,7 @@ async function open(values: Values) {
   const { cp, api, out: said } = await onControlPlane(values, "03-workers open");
   const out = await countOnAgain(cp, said);
   const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
-  if (silent) seen.saySilent(silent);
+  if (silent) seen.printSilentNodes(silent);
   const workers = silent?.workers ?? seen.workersOf(cp, leftNames(out));
   if (workers.length === 0 && (silent || !values["one-token"]))
     return await nobodyJoins({ cp, api, out }, silent);
@@ -119,9 +119,9 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
   const typed = withWords(values, cp, { mayBeDeleted });
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await seen.refuseDeafLeases(cp, api);
-  const out = await reallyOut(cp, api, await leftOut(cp, typed));
+  const out = await reallyOut(cp, api, await nodesToSkip(cp, typed));
   if (words) await saySilentMembers(cp, words, leftNames(out));
-  keepSaid(cp);
+  saveOptions(cp);
   return { cp, api, out };
 }
 

@@ -11,14 +11,14 @@ import { afterRetire, afterTokens, routeOf } from "../shared/facts/course.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
-import { keepSaid, leftOut, withWords } from "../shared/facts/said.ts";
+import { nodesToSkip, saveOptions, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { endWaiting } from "../shared/manifests/on-disk.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
-import { count, sayNames } from "../shared/progress.ts";
-import { done, forGood, mode, run, say, start, step } from "../shared/run.ts";
+import { formatNumber, sayNames } from "../shared/progress.ts";
+import { done, mode, run, say, sayNoUndo, start, step } from "../shared/run.ts";
 import { beforeRetire, leftToDo, refuseRest } from "../shared/workloads/left-to-do.ts";
 import { howToRestart, ownerName } from "../shared/workloads/pod-owners.ts";
 import { type Renewed, renewTokens, retireOldSaKey } from "../shared/workloads/renew-tokens.ts";
@@ -81,7 +81,7 @@ async function main() {
   sayNext(cp, out, chosen);
 }
 
-interface Scene extends order.Ready {
+interface Scene extends order.PartFourInput {
   cp: ControlPlaneNode;
 }
 
@@ -103,7 +103,7 @@ async function renew({ api, trust }: Scene): Promise<Renewed> {
   if (renewed.length + refused.size === 0) say("unchanged token Secrets: all of them verify");
   else sayNames("renewed token Secrets", renewed);
   if (caOnly.length > 0)
-    say(`renewed only the CA in ${count(caOnly.length)} token Secrets with a valid token`);
+    say(`renewed only the CA in ${formatNumber(caOnly.length)} token Secrets with a valid token`);
   sayNames("immutable: delete them and create them again by hand", stuck);
   sayNames("unchanged, as their ServiceAccount is gone, or is another one now", orphans);
   sayNames("not yet, because the API refuses it", [...refused.keys()]);
@@ -116,7 +116,7 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
   const stale = all.filter((secret) => !tokens.isCurrent(secret, trust, verifies));
   if (stale.length === 0) say("unchanged token Secrets: all of them verify");
   sayNames("would renew", stale.map(nameOf));
-  if (stale.some((secret) => !verifies(tokens.tokenOf(secret)))) forGood("tokens");
+  if (stale.some((secret) => !verifies(tokens.tokenOf(secret)))) sayNoUndo("tokens");
   return { renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() };
 }
 
@@ -179,7 +179,7 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, chosen: Chosen) {
 async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
   const typed = withWords(values, cp, { mayBeDeleted: true });
-  keepSaid(cp);
+  saveOptions(cp);
   // after an exchange that was cut off: no script can ask anything without the API server
   endWaiting(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
@@ -189,7 +189,7 @@ async function retire(values: Values) {
     await apiReady(api, { seconds: 120 });
     await sayEndpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, typed)))));
+  done(inOneLine(afterRetire(routeOf(cp, await nodesToSkip(cp, typed)))));
 }
 
 const USAGE = `Usage:

@@ -16,7 +16,7 @@ import {
   tellSummary,
 } from "../shared/checks/print-checks.ts";
 import { hintOf, nextOf } from "../shared/checks/way.ts";
-import { keepSaid } from "../shared/facts/said.ts";
+import { saveOptions } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
 import { stat } from "../shared/files/files.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
@@ -35,7 +35,7 @@ async function main() {
   const how = { etcdData: values["etcd-data"], without: values.without, well: new Map() };
   const look = () => verifyHere(node, how);
   const found = await untilGood(await look(), look, Number(values.wait ?? 0));
-  if (found.known?.cp) keepSaid(found.known.cp);
+  if (found.known?.cp) saveOptions(found.known.cp);
   const pki = found.known?.certificatesDir;
   const backup = pki ? backupMade(pki) : undefined;
   if (values.metrics)

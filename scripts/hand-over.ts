@@ -6,7 +6,7 @@
  */
 import { dirname } from "node:path";
 import { inOneLine } from "../shared/again.ts";
-import { part1 } from "../shared/facts/course.ts";
+import { todoOfPart1 } from "../shared/facts/course.ts";
 import * as noData from "../shared/facts/no-etcd-data.ts";
 import { isExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail, Refused } from "../shared/fail.ts";
@@ -32,7 +32,7 @@ import { installersConfig } from "../shared/node/kubelet-config.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/certificate.ts";
 import * as ofEtcd from "../shared/restore/pack-etcd.ts";
-import { answer, answerLines, done, forGood, mode, run, say, start } from "../shared/run.ts";
+import { answer, answerLines, done, mode, run, say, sayNoUndo, start } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { told } from "../shared/this-run.ts";
 
@@ -64,7 +64,7 @@ async function pack(values: Values) {
       hint: "name another file with --out, or overwrite it with --force",
     });
   refuseUnwritable([dirname(BACKUP_MARK)]);
-  if (exists(typed(out))) forGood("bundle", { FILE: out });
+  if (exists(typed(out))) sayNoUndo("bundle", { FILE: out });
   if (mode.dryRun) return say(`would write ${out}`);
   const etcd = values["with-etcd"] ? await ofEtcd.etcdHere(here.etcd, node) : undefined;
   const lock = await makeLock();
@@ -131,7 +131,7 @@ async function unpack(file: string, values: Values) {
     sayLeftBehind({ bundle: file, opener }, "This node no longer needs them, so remove them here");
   const withoutData = stepsWithoutData();
   if (withoutData) say("etcd's data is not here: part 1 would not begin");
-  done(withoutData ?? inOneLine([part1()]));
+  done(withoutData ?? inOneLine([todoOfPart1()]));
 }
 
 async function list(file: string, values: Values) {

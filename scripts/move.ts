@@ -12,7 +12,7 @@ import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { isNotKubeadms } from "../shared/facts/no-etcd-data.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { otherControlPlanes } from "../shared/facts/other-control-planes.ts";
-import { keepSaid, withWords } from "../shared/facts/said.ts";
+import { saveOptions, withWords } from "../shared/facts/said.ts";
 import { attemptLater, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { refuseFixed } from "../shared/files/file-system.ts";
 import { replaceFiles } from "../shared/files/file-tree.ts";
@@ -96,7 +96,7 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
       ? pairs.saidSince(typed, goesOn)
       : new Map([...typed, ...(await ownPairs(known, typed))]);
   if (newPairs.size > 0) {
-    pairs.refusePairs(newPairs, known, goesOn);
+    pairs.refuseBadMoves(newPairs, known, goesOn);
     await pairs.refuseAnswering(newPairs, known);
   }
   const moved = new Map([...goesOn, ...newPairs]);
@@ -153,7 +153,7 @@ async function tell(values: Values, known: machine.KnownHere) {
   const lastLine = { command: command("move"), called: "this line here" };
   const { without } = withWords({ without: values.without }, cp);
   const waiting = silent.filter((name) => !without.includes(name));
-  keepSaid(cp);
+  saveOptions(cp);
   if (waiting.length > 0) {
     say(`to continue without nodes that do not come back now: ${again({ without: waiting })}`);
     return done(inOneLine([{ command: workerLine(moved), on: waiting.join(", ") }, lastLine]));

@@ -7,10 +7,10 @@ import { join, resolve } from "node:path";
 import { command } from "../shared/again.ts";
 import { assess } from "../shared/assess/assess.ts";
 import type { Assessment } from "../shared/assess/assessment.ts";
-import { type Looked, lookHere } from "../shared/assess/look-here.ts";
+import { lookHere, type NodeLook } from "../shared/assess/look-here.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { hintOf } from "../shared/checks/way.ts";
-import { keepSaid } from "../shared/facts/said.ts";
+import { saveOptions } from "../shared/facts/said.ts";
 import { attempt, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
@@ -33,7 +33,7 @@ async function main() {
   const { assessment, facts, looked } = await step("0.1 Look at this node", async () => {
     const looked = await lookHere(values["etcd-data"], values.endpoint);
     const facts = await factsForPlan(looked.known ?? {}, values);
-    if (looked.known?.cp) keepSaid(looked.known.cp, lostThere(facts));
+    if (looked.known?.cp) saveOptions(looked.known.cp, lostThere(facts));
     const assessment = await assess(looked, { deep, lost: facts.lost });
     const isOpen = facts.folder === undefined && needsProof(assessment, facts);
     const isProved = isOpen && (await isProvedHere(looked, facts));
@@ -49,7 +49,7 @@ async function main() {
 }
 
 /** Part 5's own checks, made now: the servers, etcd's members, and each kubelet by the API. */
-async function isProvedHere({ node }: Looked, { said, lost }: PlanFacts) {
+async function isProvedHere({ node }: NodeLook, { said, lost }: PlanFacts) {
   const how = { etcdData: said["etcd-data"], without: lost.away, mustEnd: true };
   return hintOf((await verifyHere(node, how)).checks) === undefined;
 }
@@ -79,7 +79,7 @@ function formOf(file: string | undefined): (plan: Plan) => string {
   });
 }
 
-function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looked) {
+function refuseWorker({ role, node: name, verdict }: Assessment, { node }: NodeLook) {
   if (role === "control plane") return;
   const server = attempt(() => readKubeconfig(node.kubelet.kubeconfig)?.server, undefined);
   const kubeletNote = server ? `: this kubelet asks ${server}, ${whoAnswersAt(server)}` : "";

@@ -12,8 +12,8 @@ import { proveEtcd } from "../shared/etcd/all-members.ts";
 import { isWithoutEtcd } from "../shared/etcd-location/living-etcd.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { placeHere } from "../shared/facts/control-plane-node.ts";
-import { apiServerEnd } from "../shared/facts/ended-container.ts";
-import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
+import { whyApiServerExited } from "../shared/facts/ended-container.ts";
+import { caExpiryIfKubeletsAreSilent } from "../shared/facts/leaders.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { otherControlPlanes } from "../shared/facts/other-control-planes.ts";
@@ -91,7 +91,7 @@ function finish({ json }: Values, renewals: readonly renewal.Renewal[], left: st
 
 /** Errors: Refused if a controller-manager that starts in full would evict workers' pods. */
 function refuseSilent(cp: ControlPlaneNode) {
-  const endedAt = silentSinceCaEnded(cp);
+  const endedAt = caExpiryIfKubeletsAreSilent(cp);
   if (!endedAt) return;
   const end = day(endedAt);
   throw new Refused(
@@ -134,7 +134,7 @@ async function restartAll(cp: ControlPlaneNode, api: KubeApi, isLate: boolean, v
 }
 
 async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
-  await ownApiReady(api, cp, { changed: true, ended: apiServerEnd(cp) });
+  await ownApiReady(api, cp, { changed: true, ended: whyApiServerExited(cp) });
   return await restart.publish(cp, api, ca.next);
 }
 
@@ -143,7 +143,7 @@ async function onWorker(values: Values, place: { isHosted?: true }) {
   const { "etcd-data": etcdData, from, undo } = values;
   const node = await readWorker(etcdData, undefined, place);
   const one = await step("R.1 Look at this worker's CA", async () => {
-    const candidate = from === undefined ? undefined : here.broughtFor("ca", from);
+    const candidate = from === undefined ? undefined : here.certificateInFolder("ca", from);
     const found = undo ? here.wayBackOfWorker(node) : await renewalOfWorker(node, candidate);
     say(`${found.path}: ${here.inWords(found)}`);
     return found;

@@ -105,10 +105,10 @@ export class Progress {
  */
 export function progressLine({ what, done, total, unit, seconds, note }: Figures, hasBar: boolean): string {
   const rate = seconds > 0 ? done / seconds : 0;
-  const totalPart = total === undefined ? "" : ` / ${count(total)}`;
+  const totalPart = total === undefined ? "" : ` / ${formatNumber(total)}`;
   return [
     what,
-    `${hasBar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${totalPart}${unit ? ` ${unit}` : ""}`,
+    `${hasBar && total !== undefined ? `${barOf(done, total)}  ` : ""}${formatNumber(done)}${totalPart}${unit ? ` ${unit}` : ""}`,
     ...(rate > 0 && total !== undefined && done >= total ? [`in ${duration(seconds)}`] : []),
     ...(rate > 0 ? [speed(rate, unit)] : []),
     ...(rate > 0 && total !== undefined && done < total
@@ -124,13 +124,13 @@ function barOf(done: number, total: number): string {
 }
 
 /** 5,000 */
-export function count(number: number): string {
+export function formatNumber(number: number): string {
   return number.toLocaleString("en-US");
 }
 
 function speed(rate: number, unit?: string): string {
   const per = unit ? ` ${unit}` : "";
-  if (rate >= 10) return `${count(Math.round(rate))}${per}/s`;
+  if (rate >= 10) return `${formatNumber(Math.round(rate))}${per}/s`;
   return rate >= 0.1 ? `${rate.toFixed(1)}${per}/s` : `${(rate * 60).toFixed(1)}${per}/min`;
 }
 
@@ -177,7 +177,7 @@ export function fewLines(lines: readonly LineOfMany[]): string[] {
 }
 
 function moreLike(name: string, more: readonly LineOfMany[]): string {
-  return `${count(more.length)} more like ${name}: ${listed(more.map((one) => one.name))}`;
+  return `${formatNumber(more.length)} more like ${name}: ${listed(more.map((one) => one.name))}`;
 }
 
 /** The same for lines that come one by one: the first few of each reason are printed when they come. */

@@ -286,7 +286,7 @@ interface Irreversible {
   back?: string;
 }
 
-export const FOR_GOOD = {
+export const IRREVERSIBLE = {
   newKeys: {
     what: "new shared keys (KEYS): what the old ones signed is rejected until parts 3 and 4 have renewed it",
     back: "until part 3, if the old keys are found: put them into the place of the new ones, and part 1 again",
@@ -314,13 +314,16 @@ export const FOR_GOOD = {
 } as const satisfies Record<string, Irreversible>;
 
 /** Says before an act, also in a dry run, that it cannot be taken back. `values`: for the words in capitals. */
-export function forGood(act: keyof typeof FOR_GOOD, values: Record<string, string> = {}) {
-  say(inForGoodWords(act, values));
+export function sayNoUndo(act: keyof typeof IRREVERSIBLE, values: Record<string, string> = {}) {
+  say(irreversibleText(act, values));
 }
 
 /** The sentence alone, without a full stop. */
-export function inForGoodWords(act: keyof typeof FOR_GOOD, values: Record<string, string> = {}): string {
-  const { what, back }: Irreversible = FOR_GOOD[act];
+export function irreversibleText(
+  act: keyof typeof IRREVERSIBLE,
+  values: Record<string, string> = {},
+): string {
+  const { what, back }: Irreversible = IRREVERSIBLE[act];
   const filled = (text: string) =>
     Object.entries(values).reduce((done, [word, value]) => done.replace(word, () => value), text);
   return `irreversible: ${filled(what)}. ${back ? `Way back: ${filled(back)}` : "There is no way back"}`;

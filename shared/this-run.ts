@@ -110,7 +110,7 @@ export function leavesNothing() {
  * Notes what this run leaves half done if it ends now; `undefined` once that is mended. A failed run prints
  * it.
  */
-export function leaves(what: string, note: string | undefined) {
+export function noteUnfinished(what: string, note: string | undefined) {
   if (note === undefined) leftHalfDone.delete(what);
   else leftHalfDone.set(what, note);
 }

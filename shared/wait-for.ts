@@ -46,13 +46,13 @@ export async function waitFor<T>(
     Partial<Pick<Waiting, "say">>,
 ): Promise<T | undefined> {
   if (mode.dryRun) {
-    say(`would wait for: ${words(what)}`);
+    say(`would wait for: ${resolveText(what)}`);
     return undefined;
   }
   const began = Date.now();
   const ends = () => Date.now() + options.seconds * 1000 * patience();
   using wait = sayWhileWaiting({ say, ...options, what, began, end: ends() });
-  using _told = toldAtEnd(words(what), began);
+  using _told = toldAtEnd(resolveText(what), began);
   const look = lookAtEnd(options.ended, wait);
   for (let seen = options.progress?.(); ; ) {
     checkSignal();
@@ -71,8 +71,8 @@ export async function waitFor<T>(
     const interval = Math.max(PROBE_INTERVAL, options.interval ?? 0);
     await Bun.sleep(Math.max(interval * Math.min(1, patience()), eased));
   }
-  throw new Fail(`Waited ${options.seconds} s for ${words(what)}: ${soFar(wait) ?? "no answer yet"}`, {
-    hint: words(options.hint),
+  throw new Fail(`Waited ${options.seconds} s for ${resolveText(what)}: ${soFar(wait) ?? "no answer yet"}`, {
+    hint: resolveText(options.hint),
     cause: wait.last,
   });
 }
@@ -224,7 +224,7 @@ function lineOf(wait: Waiting): string {
   const reason = soFar(wait);
   const limit = end === undefined ? [] : [`until ${clock(end)} at most`];
   const state = reason ? [`so far: ${quoteUntrusted(reason)}`] : [];
-  const [waits, hint] = [`still waiting for ${words(what)}`, words(wait.hint)];
+  const [waits, hint] = [`still waiting for ${resolveText(what)}`, resolveText(wait.hint)];
   const now = { told: [waits, ...state].join("\n"), toldHint: hint };
   Object.assign(wait, now);
   if (told === now.told && toldHint === hint) return [waits, ...limit].join(", ");
@@ -238,7 +238,7 @@ function soFar({ last, seen }: Pick<Waiting, "last" | "seen">): string | undefin
   return last instanceof Error ? last.message : String(last);
 }
 
-export function words(text: Words): string {
+function resolveText(text: Words): string {
   return typeof text === "string" ? text : text();
 }
 

@@ -4,7 +4,7 @@
  * the place in history is kept.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { ApiError, deafWebhook, IS_IT_WELL, NO_ANSWER_HINT } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
@@ -16,7 +16,7 @@ import { type KubeObject, withQuery } from "./kube-object.ts";
  */
 export async function readAll<T>(what: string, items: AsyncIterable<T>, take: (item: T) => unknown) {
   let read = 0;
-  const words = () => `the rest of the ${what}, ${count(read)} are read`;
+  const words = () => `the rest of the ${what}, ${formatNumber(read)} are read`;
   const readOn = async () => {
     for await (const item of items) {
       take(item);

@@ -48,7 +48,7 @@ import {
   withWhatComes,
 } from "./assessment.ts";
 import { assessWithoutParts, clusterRows, dataRows, unitRows } from "./data-rows.ts";
-import { type Looked, refusalsHere, seen, wellLine } from "./look-here.ts";
+import { type NodeLook, refusalsHere, seen, wellLine } from "./look-here.ts";
 import {
   clockRows,
   foreignSaRow,
@@ -70,7 +70,7 @@ interface AssessOptions {
 
 /** Judges what was seen of this node. A row names what cannot be read. */
 export async function assess(
-  { node: found, all, place, known }: Looked,
+  { node: found, all, place, known }: NodeLook,
   { deep, lost = NONE_LOST }: AssessOptions = {},
 ): Promise<Assessment> {
   const node = known?.cp?.node ?? found;

@@ -19,7 +19,7 @@ import type { LostFile } from "../facts/lost-file.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { okAnswer } from "../json-answer.ts";
 import type { Node } from "../node/node.ts";
-import type { Word } from "../node/words.ts";
+import type { SavedOption } from "../node/words.ts";
 import { day } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import type { Refusal } from "./look-here.ts";
@@ -39,14 +39,14 @@ export interface Assessment extends NodeVerdict {
   silent?: string | undefined;
   ca: ClusterCa;
   damage: Check[];
-  survivors: Survivor[];
+  survivors: PlaceOfKeys[];
   /** Lines that bring back files which no script can make. */
   filesBack?: string[];
   /** A static pod or the kubelet does not start without them. */
   lostFiles?: (Pick<LostFile, "path" | "program" | "namedBy"> & { mounted: boolean })[];
   /** Parts 1 to 3 would refuse here; unset: nothing is damaged. */
   refusals?: Refusal[];
-  words?: Word[];
+  words?: SavedOption[];
   /** Containers that run here beside the control plane's servers; unset: they could not be listed. */
   workloads?: number | undefined;
   /** Each lost key, and where it can still be found. */
@@ -56,7 +56,7 @@ export interface Assessment extends NodeVerdict {
 
 /** All that depends on the kind of node. */
 export type Judged = Omit<Assessment, "node" | "kubernetes" | "ca" | "damaged" | "survivors"> & {
-  survivors?: Survivor[];
+  survivors?: PlaceOfKeys[];
 };
 
 /** A line of the damage table. `what` replaces the kind's own words. */
@@ -137,7 +137,7 @@ function rowAsJson({ id, what, detail, differs, until, notAfter, serversStopped,
   return { id, what, state, detail, ...(differs && { before: differs }), serversStopped, until, notAfter };
 }
 
-export interface Survivor {
+export interface PlaceOfKeys {
   where: string;
   /** "found", "worth a try", "no", "none" or "unknown". */
   hope: string;

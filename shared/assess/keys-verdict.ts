@@ -3,7 +3,14 @@
  */
 
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
-import { courseFrom, type Known, type OldSaKey, partsHere, wayFrom, withoutKeys } from "../facts/course.ts";
+import {
+  courseFrom,
+  type Known,
+  type OldSaKey,
+  partsHere,
+  todosIfKeysAreLost,
+  wayFrom,
+} from "../facts/course.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { PartialFacts } from "../facts/node-facts.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
@@ -49,7 +56,7 @@ export function lostVerdict(names: readonly string[], oldKey: OldSaKey, hold: re
     next: inLines([
       ...hold,
       ...LOOK_FIRST,
-      ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST })),
+      ...todosIfKeysAreLost(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST })),
     ]),
   };
 }
@@ -82,7 +89,7 @@ export function deepVerdict(
   const nodes = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
   const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
   const first = lost.length > 0 ? { note: BACKUPS_FIRST } : {};
-  const instead = withoutKeys(names, oldKeyOf(deep)).map((todo) => ({ ...first, ...todo }));
+  const instead = todosIfKeysAreLost(names, oldKeyOf(deep)).map((todo) => ({ ...first, ...todo }));
   const next =
     nodes.length > 0
       ? whereItMayBe(nodes)
@@ -128,7 +135,7 @@ function withoutCertificateKey(deep: Deep): Todo[] {
   const inSecret = deep.keys.filter(({ places }) => isSealed(places[0]) && places.every(({ word }) => word));
   if (inSecret.length === 0) return [];
   const names = inSecret.map(({ name }) => name);
-  return [{ command: `if nobody has that key: ${inOneLine(withoutKeys(names, oldKeyOf(deep)))}` }];
+  return [{ command: `if nobody has that key: ${inOneLine(todosIfKeysAreLost(names, oldKeyOf(deep)))}` }];
 }
 
 /** A key in kubeadm-certs is still encrypted; keys in other Secrets were read. */

@@ -14,7 +14,7 @@ import { refuseDoubtfulClock } from "../facts/clock.ts";
 import { askControlPlaneNode } from "../facts/control-plane-node.ts";
 import { ANSWERS } from "../facts/endpoint.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/node-facts.ts";
-import { joiningTrouble, refuseNoMember } from "../facts/node-to-repair.ts";
+import { joiningTrouble, refuseUnlessMember } from "../facts/node-to-repair.ts";
 import { attemptLater, Fail, failOf } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
@@ -30,7 +30,7 @@ import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
 import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 import { etcdIsInPlace, etcdWork, refuseOtherFolder, sharedActions, type Work } from "../static-pods/work.ts";
 
-export interface Looked {
+export interface NodeLook {
   node: Node;
   /** Fail: they cannot be listed, which is no damage of the PKI. */
   all: Container[] | Fail;
@@ -43,7 +43,7 @@ export interface Looked {
  * `etcdData`, `endpoint`: as typed. Errors: Fail if this is no kubeadm node at all, and as `etcdDataOf`;
  * Refused if the endpoint is no place.
  */
-export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<Looked> {
+export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<NodeLook> {
   const node = await readNode();
   const all = await attemptLater(() => containers(node.runtimeEndpoint));
   const place = await etcdDataOf(etcdData, { node, all: seen(all) });
@@ -144,7 +144,7 @@ async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: Known) {
 /** Rows of `preflight` add their own names. */
 // biome-ignore format: a table
 export const REFUSALS = {
-  "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseNoMember },
+  "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseUnlessMember },
   "folder":            { part: 1, words: "etcd's manifest is not found, or names another folder than that of its data", look: refuseOtherFolder },
   "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { makesKeys }) => makesKeys && refuseDoubtfulClock(cp) },
   "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: (cp, { stops }) => stops && refuseWhereNothingFits(cp) },

@@ -26,7 +26,7 @@ import { findKubeadmCerts, IN_SECRETS, searchSecrets, snapshotsWith } from "../s
 import { mayHold, processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
-import type { Deep, KeyBeside, KeyPlace, LostKey, Survivor } from "./assessment.ts";
+import type { Deep, KeyBeside, KeyPlace, LostKey, PlaceOfKeys } from "./assessment.ts";
 
 interface Seen {
   known: PartialFacts;
@@ -36,7 +36,7 @@ interface Seen {
   besideKeys: readonly KeyBeside[];
 }
 
-export function survivors({ known, node, running, lost, besideKeys }: Seen): Survivor[] {
+export function survivors({ known, node, running, lost, besideKeys }: Seen): PlaceOfKeys[] {
   const { data, certificatesDir } = known;
   const all = [othersHave(known, { node, without: lost.names })];
   const add = (where: string, detail: string) => all.push({ where, hope: "worth a try", detail });
@@ -70,7 +70,7 @@ interface Here {
   without: readonly string[];
 }
 
-function othersHave({ cluster, certificatesDir, etcdCa }: PartialFacts, here: Here): Survivor {
+function othersHave({ cluster, certificatesDir, etcdCa }: PartialFacts, here: Here): PlaceOfKeys {
   const where = "another control plane node";
   const places = [certificatesDir, ...(etcdCa ? [dirname(etcdCa.cert)] : [])].join(" and ");
   const same = `each control plane node has the same keys, in ${places}`;
@@ -82,7 +82,7 @@ function othersHave({ cluster, certificatesDir, etcdCa }: PartialFacts, here: He
 
 const HOLDERS = ["kube-controller-manager", "kube-apiserver"];
 
-function memory(running: Container[] | Fail): Survivor {
+function memory(running: Container[] | Fail): PlaceOfKeys {
   const where = "memory";
   if (running instanceof Fail)
     return {
@@ -101,7 +101,7 @@ function memory(running: Container[] | Fail): Survivor {
   };
 }
 
-function kubeadmCerts({ data }: PartialFacts): Survivor {
+function kubeadmCerts({ data }: PartialFacts): PlaceOfKeys {
   const where = "kubeadm-certs Secret";
   const found = attempt(() => data?.get(`${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`));
   if (!found || found instanceof Fail) return { where, hope: "no", detail: "not in etcd's data" };

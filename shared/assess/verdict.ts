@@ -10,12 +10,12 @@ import {
   courseFrom,
   type LostNodes,
   type OldSaKey,
-  part1,
   partsForCluster,
   partsHere,
+  todoOfPart1,
 } from "../facts/course.ts";
 import { HasMoved } from "../facts/issue-facts.ts";
-import { silentSinceCaEnded } from "../facts/leaders.ts";
+import { caExpiryIfKubeletsAreSilent } from "../facts/leaders.ts";
 import { damagedDataSteps } from "../facts/no-etcd-data.ts";
 import type { PartialFacts } from "../facts/node-facts.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
@@ -146,7 +146,9 @@ function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | un
     verdict: "the CA on this node is not the cluster's CA. No node trusts what it signs",
     next: inLines([
       { command: command("00-salvage --move-aside"), note: FOREIGN_NOTE },
-      ...(strange.older || names.some((name) => name !== "ca") ? [] : [{ ...part1(), note: HANDED_OVER }]),
+      ...(strange.older || names.some((name) => name !== "ca")
+        ? []
+        : [{ ...todoOfPart1(), note: HANDED_OVER }]),
     ]),
   };
 }
@@ -169,7 +171,7 @@ function keysLost(seen: Seen): NodeVerdict | undefined {
   };
 }
 
-const silentSince = ({ known: { cp } }: Pick<Seen, "known">) => cp && silentSinceCaEnded(cp);
+const silentSince = ({ known: { cp } }: Pick<Seen, "known">) => cp && caExpiryIfKubeletsAreSilent(cp);
 
 /** All files are valid; only running processes hold the expired CA. */
 function caEnded(seen: Seen): NodeVerdict | undefined {

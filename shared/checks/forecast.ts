@@ -4,14 +4,14 @@
  */
 import { basename } from "node:path";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
-import { choiceOf } from "../facts/lost-files.ts";
+import { startWithoutFlag } from "../facts/lost-files.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { standIns } from "../manifests/repair-changes.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { saidAt, type Word, wordsOf } from "../node/words.ts";
+import { type SavedOption, saidAt, wordsOf } from "../node/words.ts";
 import { hostAndPort } from "../pki/addresses.ts";
 import { day, infoOf, infosIn, signedBy, signingFirst } from "../pki/certificate.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
@@ -221,8 +221,8 @@ export function* openFiles(
 }
 
 /** Open until the API server has the flag again. */
-function givenUp(word: Word): Warning {
-  const means = choiceOf(`--${word.value}`);
+function givenUp(word: SavedOption): Warning {
+  const means = startWithoutFlag(`--${word.value}`);
   return {
     warning: word.files?.every((path) => exists(path))
       ? `is back, and the API server still runs without it (--${word.value}; ${means})`

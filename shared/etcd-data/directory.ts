@@ -11,7 +11,7 @@ import { shell } from "../shell-line.ts";
 import { Bbolt, type Tree } from "./bbolt.ts";
 import { ChangedFile, changeOfFile } from "./changed-file.ts";
 import { checkFitsLog, type Newest, newestIn } from "./fits-log.ts";
-import { legacyRequest, type Member, Members, mayName } from "./members.ts";
+import { legacyRequest, type Member, Members, mayNameMember } from "./members.ts";
 import { Mvcc, storedNumber } from "./mvcc.ts";
 import { Damaged, isDamage, unlessDamaged } from "./protobuf.ts";
 import { readNewestSnapshot, type Snapshot } from "./raft-files.ts";
@@ -210,7 +210,8 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
     const after = isInStore ? Math.min(applied, snapshot?.index ?? 0) : applied;
     const wal = readLog(paths, {
       ...{ after, applied, readsOn: from !== undefined },
-      isWanted: (entry: Entry) => entry.index > applied || mayName(entry) || (isInStore && entry.type !== 0),
+      isWanted: (entry: Entry) =>
+        entry.index > applied || mayNameMember(entry) || (isInStore && entry.type !== 0),
     });
     if (from?.isAlone)
       Object.assign(wal, { last: { index: applied, term: term || wal.last.term }, isEndSeen: false });

@@ -163,7 +163,7 @@ function learnersIn(tree: Pick<Tree, "find">): Set<string> | undefined {
 }
 
 /** Whether `applyAttributes` would find something in it. */
-export function mayName({ type, data }: Entry): boolean {
+export function mayNameMember({ type, data }: Entry): boolean {
   return (
     type === 0 &&
     (legacyRequest(data) !== undefined || wireFields(data).some(({ number }) => number === ATTRIBUTES))

@@ -77,7 +77,7 @@ export function readFolders({ dir, wal, living, apiServer }: EtcdFolders): EtcdD
 }
 
 function asSeen(read: EtcdData, apiServer: EtcdFolders["apiServer"]): EtcdData {
-  const data = withOpened(read, apiServer);
+  const data = withDecryption(read, apiServer);
   const named = data.elsewhere ? withControlPlanes : withNodeNames;
   const seen = named(withMoved(data, movedHere()));
   // the members before restore.ts were control plane nodes
@@ -137,7 +137,7 @@ const FOLDER = "/etc/kubernetes";
 type ApiServer = { spec: PodSpec } | undefined;
 
 /** `apiServer`: this node's. Values that no configuration here opens stay encrypted. */
-export function withOpened(data: EtcdData, apiServer?: ApiServer): EtcdData {
+export function withDecryption(data: EtcdData, apiServer?: ApiServer): EtcdData {
   let configs: unknown[] | undefined;
   const shown = (key: string, value: Uint8Array): Uint8Array => {
     const sealed = sealedIn(key, value);
@@ -165,7 +165,7 @@ export function withOpened(data: EtcdData, apiServer?: ApiServer): EtcdData {
 }
 
 /** Adds the path at which the configuration has to be. `etcd`: the data and this node's API server. */
-export function withItsPlace(
+export function withHintAboutFolder(
   fail: Fail,
   { data, apiServer }: { data: EtcdData; apiServer?: ApiServer },
 ): Fail {

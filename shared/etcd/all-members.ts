@@ -11,14 +11,14 @@ import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../e
 import { promotion } from "../etcd-location/reach-etcd.ts";
 import { isControlPlaneName } from "../facts/known-nodes.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
-import { leftOut, nodesAmong } from "../facts/said.ts";
+import { nodesAmong, nodesToSkip } from "../facts/said.ts";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { endWords } from "../node/words.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
-import { act, forGood, mode, say } from "../run.ts";
+import { act, mode, say, sayNoUndo } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { type ProvedEtcd, proveSameEtcd, wayWithout } from "./identity.ts";
@@ -71,9 +71,9 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: re
   for (const proof of proved.proofs) say(proof);
   const { members } = proved;
   const current = peers.filter(({ id }) => members.some((member) => member.id === id));
-  const out = await leftOut(cp, named, members);
+  const out = await nodesToSkip(cp, named, members);
   const without = [...lost, ...leftNames(out)];
-  await proveMembers(client, facts, { proved, peers: current, without });
+  await proveSameData(client, facts, { proved, peers: current, without });
   const same = current.flatMap(({ name }) => (without.includes(name) ? [] : name));
   endWords(({ option, value }) => option === "lost-on" && same.includes(value), "its etcd has the same keys");
   for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
@@ -102,7 +102,7 @@ function sayAway(name: string, { without, lost }: LeftOut) {
  * this one (by etcd's own hash at a common revision; a learner gives none). Leaves out members in `without`. Errors:
  * Fail that names the first member that does not.
  */
-export async function proveMembers(
+export async function proveSameData(
   own: EtcdClient,
   facts: ClusterFacts,
   {
@@ -322,7 +322,7 @@ export async function removeMembers(
       say(`${name}: is no member of etcd any more`);
       continue;
     }
-    forGood("memberOut", { NODE: name });
+    sayNoUndo("memberOut", { NODE: name });
     await act("remove", `${name} from etcd's members`, () => own!.removeMember(member.id));
   }
   const remaining = members.filter((member) => !names.includes(memberName(member)));

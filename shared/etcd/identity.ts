@@ -152,13 +152,13 @@ function otherEtcd(what: string): OtherEtcd {
   });
 }
 
-export type Named = Pick<Member, "id" | "name">;
+export type MemberId = Pick<Member, "id" | "name">;
 
 /**
  * `of`: the script that continues. A member that never started is no node, so no script can run there; only part 2
  * removes it from etcd.
  */
-export function wayWithout(member: Named, of: string): string {
+export function wayWithout(member: MemberId, of: string): string {
   const name = memberName(member);
   const lost = (words: string) => again({ lost: [name] }, { of: words });
   if (isNameless(member))

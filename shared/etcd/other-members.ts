@@ -18,7 +18,7 @@ import {
   peerNames,
   peersOf,
   quorumOf,
-  type Shows,
+  type ServedCertificate,
   SOON,
   settledPeers,
 } from "./peers.ts";
@@ -89,7 +89,7 @@ async function heardPeers(peers: readonly Peer[], lostOn: readonly string[], pki
   });
 }
 
-function shownWords(shows: Shows, server: string): string {
+function shownWords(shows: ServedCertificate, server: string): string {
   if (shows === "nothing") return `no ${server} answers`;
   if (shows === "another's") return "a server answers, with a certificate that proves nothing here";
   if (shows !== "no certificate") return `${server} runs there`;

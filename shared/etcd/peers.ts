@@ -10,7 +10,7 @@ import { list, readText } from "../files/files.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, etcdClientFiles, keyPath } from "../pki/certs.ts";
-import { NoCertificate, servedPem, takesClient } from "../pki/served.ts";
+import { acceptsClientCertificate, NoCertificate, servedPem } from "../pki/served.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 
 /**
@@ -18,11 +18,17 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
  * proves it: anybody may answer at the address of a machine that is off. "no certificate": it accepts connections,
  * as an etcd does whose files are gone; none of its answers gets through.
  */
-export type Shows = "ours" | "ours, expired" | "of an older CA" | "another's" | "no certificate" | "nothing";
+export type ServedCertificate =
+  | "ours"
+  | "ours, expired"
+  | "of an older CA"
+  | "another's"
+  | "no certificate"
+  | "nothing";
 
 /** Seen at the peer port: etcd serves clients only once it has a quorum. */
 interface Shown {
-  shows: Shows;
+  shows: ServedCertificate;
   servedPem: string | undefined;
 }
 
@@ -65,7 +71,7 @@ export async function shownAt(
   return { shows: isDeaf ? "no certificate" : "nothing", servedPem: undefined };
 }
 
-export function shownBy(pem: string, pki: Pki): Shows {
+export function shownBy(pem: string, pki: Pki): ServedCertificate {
   const signers = etcdCas(pki).filter((ca) => signedBy(pem, ca));
   // where API servers are the peers, their CA has signed the certificates of kubelets as well
   const isApis = pki.externalEtcd?.elsewhere && !certInfo(pem).cn.startsWith("system:node:");
@@ -100,7 +106,7 @@ export function showsOtherCa({ shows }: Shown): boolean {
   return shows === "of an older CA" || shows === "another's";
 }
 
-const isOfCa = (shows: Shows) => shows === "ours" || shows === "ours, expired";
+const isOfCa = (shows: ServedCertificate) => shows === "ours" || shows === "ours, expired";
 
 /** Each by its name, else by its id and address; for the operator. */
 export function peerNames(peers: readonly Pick<Peer, "id" | "name" | "host">[]): string {
@@ -152,7 +158,7 @@ export async function ownEtcdRuns(cp: Here): Promise<boolean> {
   return isOfCa(await ownEtcdShows(cp));
 }
 
-export async function ownEtcdShows(cp: Here): Promise<Shows> {
+export async function ownEtcdShows(cp: Here): Promise<ServedCertificate> {
   const place = ownPlace(cp);
   return place ? (await shownAt(place, cp.facts)).shows : "nothing";
 }
@@ -183,7 +189,7 @@ async function refusesUs(place: Pick<Peer, "host" | "port">, pki: Pki): Promise<
   const own = pki.externalEtcd;
   const paths = [certPath, keyPath].map((path) => path(certRow("etcd-peer"), pki.certificatesDir));
   const [cert, key] = (own ? [own.cert, own.key] : paths).map((path) => readText(path));
-  return cert && key ? (await takesClient(place, { cert, key })) === false : false;
+  return cert && key ? (await acceptsClientCertificate(place, { cert, key })) === false : false;
 }
 
 export interface Survey {

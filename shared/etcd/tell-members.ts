@@ -24,7 +24,7 @@ import { infoOf } from "../pki/certificate.ts";
 import { isHeard } from "../pki/served.ts";
 import { act, mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves, orUndo } from "../this-run.ts";
+import { noteUnfinished, orUndo } from "../this-run.ts";
 import { waitFor } from "../wait-for.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
 import { type Peer, peersOf, type Survey, settledPeers, survey } from "./peers.ts";
@@ -228,11 +228,11 @@ export async function startRelay(way: { from: string; to: string; port: number }
     server.close();
     for (const socket of open) socket.destroy();
     await giveBack(link);
-    leaves("relay", undefined);
+    noteUnfinished("relay", undefined);
   };
   // scope host: programs that ask for this machine's addresses do not get it
   await act("add", `${link} to lo`, () => ip(["addr", "replace", link, "dev", "lo", "scope", "host"]));
-  leaves("relay", `${link} is still on this machine's loopback: ip addr del ${link} dev lo`);
+  noteUnfinished("relay", `${link} is still on this machine's loopback: ip addr del ${link} dev lo`);
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);

@@ -15,7 +15,7 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
 import { shell, signalLine } from "../shell-line.ts";
-import type { Named } from "./identity.ts";
+import type { MemberId } from "./identity.ts";
 import { etcdCas, ownEtcdRuns, type Peer, peerNames, quorumOf, survey } from "./peers.ts";
 
 export async function ownContainer({ node }: ControlPlaneNode): Promise<Container | undefined> {
@@ -124,7 +124,7 @@ export function refuseNeverStarted(members: readonly Voter[], silent: readonly P
   );
 }
 
-type Voter = Named & Pick<Member, "isLearner">;
+type Voter = MemberId & Pick<Member, "isLearner">;
 
 /** Errors: Fail if this node's own member is a learner: etcd answers no client there. */
 export function refuseLearner(

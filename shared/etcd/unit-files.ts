@@ -35,7 +35,7 @@ import { issueLeaf, type Pair } from "../pki/issue.ts";
 import { renewLeaf } from "../pki/renew.ts";
 import { act, mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves } from "../this-run.ts";
+import { noteUnfinished } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
 import { proveUnit } from "./own-etcd.ts";
 import { ownEtcdRefuses, ownEtcdShows, peersOf } from "./peers.ts";
@@ -79,7 +79,10 @@ async function mustStart(cp: ControlPlaneNode): Promise<boolean> {
 }
 
 export async function stopUnit() {
-  leaves("etcd", "etcd is stopped: run the same line again, which starts it. Or: systemctl start etcd");
+  noteUnfinished(
+    "etcd",
+    "etcd is stopped: run the same line again, which starts it. Or: systemctl start etcd",
+  );
   await systemctlEtcd("stop");
   noteStop("etcd", "etcd.service");
 }
@@ -87,7 +90,7 @@ export async function stopUnit() {
 /** Does not wait for it: it is ready when enough members run. */
 export async function startUnit() {
   await systemctlEtcd("restart");
-  leaves("etcd", undefined);
+  noteUnfinished("etcd", undefined);
 }
 
 async function systemctlEtcd(verb: "stop" | "restart") {

@@ -5,7 +5,7 @@
 
 import { command } from "../again.ts";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
-import { type EtcdFolders, isKnown, withItsPlace } from "../etcd-location/etcd-folders.ts";
+import { type EtcdFolders, isKnown, withHintAboutFolder } from "../etcd-location/etcd-folders.ts";
 import { etcdCaOf, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { memberHosts, nodelessMembers, ownMember } from "../etcd-location/reach-etcd.ts";
@@ -48,7 +48,7 @@ export function lookAtControlPlaneNode(
   const cluster = attempt(() => withOwn(readCluster(repair.data), repair.data, node));
   if (cluster instanceof Fail)
     return {
-      ...{ ...repair, etcd, asideDir, obstacle: withItsPlace(cluster, { ...etcd, ...repair }) },
+      ...{ ...repair, etcd, asideDir, obstacle: withHintAboutFolder(cluster, { ...etcd, ...repair }) },
       home: etcdHome({ node, dataDir: etcd.dir, data: repair.data, living: etcd.living }),
       certificatesDir: certificatesDirIn(repair.data, certificatesDir),
     };

@@ -148,13 +148,17 @@ interface EtcdRuns {
 }
 
 /** Makes these keys; where etcd is not kubeadm's static pod, something else takes its place. */
-export function part1(lost: readonly string[] = [], { etcd = "static pod" }: EtcdRuns = {}): Todo {
+export function todoOfPart1(lost: readonly string[] = [], { etcd = "static pod" }: EtcdRuns = {}): Todo {
   return { command: INSTEAD_OF_PART_1[etcd] ?? command(`01-etcd ${newCasOption(lost)}`.trim()) };
 }
 
 /** Where these keys are nowhere to be found: rung 4 where old tokens can be kept valid, and part 1. */
-export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: EtcdRuns = {}): Todo[] {
-  return [...(TASKS["token-key"].if({ lost, oldKey }) ? [TOKEN_KEY] : []), part1(lost, options)];
+export function todosIfKeysAreLost(
+  lost: readonly string[],
+  oldKey: OldSaKey,
+  options: EtcdRuns = {},
+): Todo[] {
+  return [...(TASKS["token-key"].if({ lost, oldKey }) ? [TOKEN_KEY] : []), todoOfPart1(lost, options)];
 }
 
 /**
@@ -176,11 +180,11 @@ export const HOLD: readonly Todo[] = [
 export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
   const parts = [command("02-control-plane"), command("03-workers"), command("04-sa-tokens")];
   const todos = [...parts, command("05-verify")].map((line): Todo => ({ command: line }));
-  return inArrows([...withoutKeys(lost, oldKey), ...todos]);
+  return inArrows([...todosIfKeysAreLost(lost, oldKey), ...todos]);
 }
 
 export function partsHere(lost: readonly string[] = []): Todo[] {
-  return [part1(lost), ...todosOf("control-plane")];
+  return [todoOfPart1(lost), ...todosOf("control-plane")];
 }
 
 export function partsForCluster(): Todo[] {
@@ -214,7 +218,7 @@ function onOthers({ others }: Route, todo: Todo): Todo[] {
  */
 export function afterTokenKey(seen: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
   const part2 = { command: command("02-control-plane") };
-  return [...(seen.saKeyIsHere ? [] : [part1(["sa"])]), ...seen.carry, part2];
+  return [...(seen.saKeyIsHere ? [] : [todoOfPart1(["sa"])]), ...seen.carry, part2];
 }
 
 export interface EtcdSeen {

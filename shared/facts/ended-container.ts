@@ -21,7 +21,7 @@ import type { Node } from "../node/node.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import type { Ended } from "../wait-for.ts";
-import { choiceOf } from "./lost-files.ts";
+import { startWithoutFlag } from "./lost-files.ts";
 import type { ControlPlaneNode } from "./node-facts.ts";
 
 /** klog's errors, cobra's, Go's own, and those of etcd's log. */
@@ -95,7 +95,7 @@ function causeOf(line: string, { path, name }: { path: string; name: string }): 
     const flag = hostFiles(manifest).find(
       (file) => file.path === lost && file.namedBy.startsWith("--"),
     )?.namedBy;
-    const means = flag && name === "kube-apiserver" ? choiceOf(flag) : undefined;
+    const means = flag && name === "kube-apiserver" ? startWithoutFlag(flag) : undefined;
     const part2 = command("02-control-plane");
     const without = means ? `. If nobody has it: ${part2} --start-without ${flag!.slice(2)} (${means})` : "";
     const back = shell`bring ${lost} back`;
@@ -109,6 +109,6 @@ function withoutNumbers(line: string): string {
   return line.replaceAll(/\d+/g, "0");
 }
 
-export function apiServerEnd(cp: ControlPlaneNode): Ended {
+export function whyApiServerExited(cp: ControlPlaneNode): Ended {
   return containerEnd(cp, "kube-apiserver", async () => (await etcdClient(cp.facts)?.status()) !== undefined);
 }

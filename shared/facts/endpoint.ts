@@ -118,7 +118,7 @@ function kubeconfigsHere({ rescue, node }: EndpointPlace): ConfigHere[] {
 }
 
 /** The kubeconfigs of one node are one witness; those that lead to the node itself say nothing of an endpoint. */
-export function witnessesOf(place: EndpointPlace, configs: readonly ConfigHere[]): Witness[] {
+export function endpointSources(place: EndpointPlace, configs: readonly ConfigHere[]): Witness[] {
   const { data, cluster, facts, node } = place;
   const stored = storedPlaces(data, cluster.configuration, facts.bindPort);
   // another address of this machine may be a guest, a VIP, which leads to another node next
@@ -183,7 +183,7 @@ export interface EndpointSeen {
 
 export function endpointSeen(place: EndpointPlace): EndpointSeen {
   const configs = kubeconfigsHere(place);
-  return decideEndpoint(place, { configs, witnesses: witnessesOf(place, configs), answers: new Map() });
+  return decideEndpoint(place, { configs, witnesses: endpointSources(place, configs), answers: new Map() });
 }
 
 /**

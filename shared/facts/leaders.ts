@@ -102,7 +102,7 @@ const HEARD = 60_000;
  * When the certificate expired that the current CA had before, if this node's kubelet has not been heard since, by
  * etcd's data: then none has that trusts the old one, whatever stands in its files now.
  */
-export function silentSinceCaEnded(
+export function caExpiryIfKubeletsAreSilent(
   cp: Pick<ControlPlaneNode, "facts" | "cluster" | "data" | "node">,
 ): Date | undefined {
   const endedAt = caEndedAt(cp);

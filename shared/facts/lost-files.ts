@@ -78,7 +78,7 @@ function lossOf(flag: string, program: string): Loss {
 }
 
 /** Undefined where the API server cannot start without the flag. */
-export function choiceOf(flag: string): string | undefined {
+export function startWithoutFlag(flag: string): string | undefined {
   return lossOf(flag, "kube-apiserver").choice;
 }
 

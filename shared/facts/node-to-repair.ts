@@ -108,7 +108,7 @@ export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node" | "endpoint">)
 
 /** Errors: as `refuseNoMember`; DamagedData where etcd would not start on its log, or without a part of it. */
 export function refuseUnfitData(cp: ControlPlaneNode) {
-  refuseNoMember(cp);
+  refuseUnlessMember(cp);
   if (cp.data.damage) throw cp.data.damage;
 }
 
@@ -116,7 +116,7 @@ export function refuseUnfitData(cp: ControlPlaneNode) {
  * Errors: Refused if etcd's data belongs to another machine's member, or this member's network has other
  * addresses.
  */
-export function refuseNoMember({ data, node: { addresses, name } }: ControlPlaneNode) {
+export function refuseUnlessMember({ data, node: { addresses, name } }: ControlPlaneNode) {
   if (ownMember(data, addresses)) return;
   const { members, memberId } = data;
   const own = members.find(({ id }) => id === memberId) ?? { id: memberId, name: "", peerURLs: [] };

@@ -14,9 +14,9 @@ import {
   keepPlaces,
   keepWords,
   kindOf,
+  type SavedOption,
   type Spoken,
   WORD_OPTIONS,
-  type Word,
   type WordKind,
   type WordOption,
   wordsHere,
@@ -123,7 +123,7 @@ function refuseStrangers(names: readonly string[], place: Place, mayBeDeleted: b
 }
 
 /** `lost`: of other nodes, which the same flags name. */
-export function keepSaid(
+export function saveOptions(
   cp: Pick<ControlPlaneNode, "data" | "node" | "facts" | "etcd" | "ran">,
   lost: readonly Pick<LostFile, "path" | "namedBy">[] = [],
 ) {
@@ -135,7 +135,7 @@ export function keepSaid(
 }
 
 /** This node, and who is none of the cluster's, cannot be meant. A member that never started has no name. */
-function isKnown(word: Pick<Word, "option" | "value">, { cluster, data, node }: Place): boolean {
+function isKnown(word: Pick<SavedOption, "option" | "value">, { cluster, data, node }: Place): boolean {
   const members = data.members.filter((member) => !isNameless(member)).map(memberName);
   const names = [...cluster.nodes.map(({ name }) => name), ...members];
   const mayBeHere = word.option === "lost-on" || word.value !== node.name;
@@ -223,7 +223,7 @@ function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): str
  * The nodes to leave out: those that the operator names (`nodesAmong`), and those that left etcd before
  * (`gone`), which this names as lost.
  */
-export async function leftOut(
+export async function nodesToSkip(
   cp: Known,
   named: LeftOut,
   members?: readonly LiveMember[],

@@ -171,7 +171,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
     "write",
     path,
     () =>
-      writeBeside(host, bytes, {
+      writeTemporary(host, bytes, {
         mode,
         old: options.replace ? undefined : old,
         folderMode: options.folderMode ?? 0o755,
@@ -314,7 +314,7 @@ export function writeAt(file: number, bytes: Uint8Array, position: number) {
 }
 
 /** Returns the path of the copy beside `host`: on disk, with the mode and owner it is to have. */
-export function writeBeside(
+export function writeTemporary(
   host: string,
   bytes: Uint8Array,
   { mode, old, folderMode }: { mode: number; old: FileInfo | undefined; folderMode: number },

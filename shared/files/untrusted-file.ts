@@ -103,9 +103,9 @@ export function isRoots(path: string): boolean {
  * The small files at and below a path, in folders of root's alone; links are not followed. Errors: Fail if a folder
  * cannot be listed.
  */
-export function* textsOfRoot(path: string): Generator<{ path: string; text: string }> {
+export function* rootOwnedTexts(path: string): Generator<{ path: string; text: string }> {
   const text = unlinkedText(hostEntry(path));
   if (text !== undefined) yield { path, text };
   const isFolder = gone(() => lstatSync(hostEntry(path)))?.isDirectory();
-  if (isFolder && isRoots(path)) for (const name of list(path)) yield* textsOfRoot(`${path}/${name}`);
+  if (isFolder && isRoots(path)) for (const name of list(path)) yield* rootOwnedTexts(`${path}/${name}`);
 }

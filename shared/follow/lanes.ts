@@ -2,7 +2,7 @@
  * A lane for each node that is at work: its seconds and its script's last line. On a terminal the lanes are redrawn each
  * second, and many nodes are counted; elsewhere, and with TERM=dumb, each line comes once, behind the node's name.
  */
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import { say } from "../run.ts";
 
 interface Lane {
@@ -108,7 +108,7 @@ export function linesOf(lanes: readonly Lane[], now: number, width: number): str
   if (lanes.length <= MOST) return lanes.map(line);
   const [done, bad] = [lanes.filter(({ end }) => end?.ok), lanes.filter(({ end }) => end && !end.ok)];
   const open = lanes.filter(({ end }) => !end);
-  const figures = `${count(done.length)} of ${count(lanes.length)} done, ${count(open.length)} at work, ${count(bad.length)} stopped`;
+  const figures = `${formatNumber(done.length)} of ${formatNumber(lanes.length)} done, ${formatNumber(open.length)} at work, ${formatNumber(bad.length)} stopped`;
   const shown = [...bad, ...open].slice(0, MOST - 1).map(line);
   return [`  ${figures}`.slice(0, width), ...shown, ...Array(MOST - 1 - shown.length).fill("")];
 }

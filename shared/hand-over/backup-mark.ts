@@ -88,12 +88,17 @@ export function backupAnswer(
   const [first] = others;
   return {
     warning:
-      first === undefined ? says : `${says}; if ${others.join(" or ")} made it: ${markLine({ from: first })}`,
+      first === undefined
+        ? says
+        : `${says}; if ${others.join(" or ")} made it: ${copyMarkCommand({ from: first })}`,
   };
 }
 
 /** It is root's file on both nodes, and names keys by their fingerprints. */
-export function markLine({ from, to }: { from: string; to?: never } | { to: string; from?: never }): string {
+export function copyMarkCommand({
+  from,
+  to,
+}: { from: string; to?: never } | { to: string; from?: never }): string {
   const [file, into] = [BACKUP_MARK, `${dirname(BACKUP_MARK)}/`];
   return from === undefined
     ? shell`scp -p ${file} root@${to}:${into}`

@@ -8,7 +8,7 @@ import { refuseFuture } from "../evidence/server-clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { sha256Of } from "../files/sha256.ts";
-import { type Word, wordsHere } from "../node/words.ts";
+import { type SavedOption, wordsHere } from "../node/words.ts";
 import { hashIn, privateKeyOf, publicKeyHash, signingFirst, trustedKeys } from "../pki/certificate.ts";
 import {
   certRow,
@@ -54,7 +54,7 @@ export interface BundleManifest {
   /** The API servers have no aggregation layer: nothing reads the front proxy's CA. */
   withoutAggregation?: true;
   /** The operator's words that were saved on that node. */
-  words?: Word[];
+  words?: SavedOption[];
   /** The kubelet's configuration there, if kubeadm did not write it. */
   kubeletConfig?: { path: string; text: string };
 }

@@ -15,7 +15,14 @@ import { type PkiPlace, SHARED_KEYS } from "../pki/certs.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
 import { answer, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { BACKUP_MARK, type BackupMark, backupMark, differing, markLine, notKept } from "./backup-mark.ts";
+import {
+  BACKUP_MARK,
+  type BackupMark,
+  backupMark,
+  copyMarkCommand,
+  differing,
+  notKept,
+} from "./backup-mark.ts";
 import {
   type Bundle,
   type BundleManifest,
@@ -200,7 +207,7 @@ export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
   const known =
     others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";
   tell("", `done.  next: move ${bundle} away${known || `, then ${command("05-verify")}`}`);
-  for (const to of others) answer(markLine({ to }));
+  for (const to of others) answer(copyMarkCommand({ to }));
 }
 
 function unpackLine(bundle: string, ca: string, { to, "passphrase-file": file }: LockOptions): string {

@@ -19,7 +19,7 @@ import { type FileChange, readBytes, writeTogether } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { takeConfigOf } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { asSaid, asWords, lastRestore, takeWords } from "../node/words.ts";
+import { asSaid, lastRestore, parseSavedOptions, takeWords } from "../node/words.ts";
 import { foreignCa } from "../pki/actions.ts";
 import { certInfo, day, hashIn, madeAt, publicPem, signingFirst, trustedKeys } from "../pki/certificate.ts";
 import { type SharedKey, sharedPath } from "../pki/certs.ts";
@@ -141,7 +141,7 @@ const WORDS_LAST = 24 * 3600_000;
  * lost.
  */
 export function takeWordsOf({ manifest }: Bundle, vouching: Vouching, own: string | undefined) {
-  const words = asWords(manifest?.words).filter(({ value }) => value !== own);
+  const words = parseSavedOptions(manifest?.words).filter(({ value }) => value !== own);
   if (words.length === 0) return;
   const isOld = !(Date.now() - Date.parse(manifest!.made) < WORDS_LAST);
   if (isProved(vouching, "words") && !isOld) return takeWords(words);

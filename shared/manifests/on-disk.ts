@@ -14,7 +14,7 @@ import { installer } from "../node/started-with.ts";
 import { asPod, type Manifest } from "../objects/objects.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
-import { leaves } from "../this-run.ts";
+import { noteUnfinished } from "../this-run.ts";
 import { readFirstYaml, yamlText } from "../yaml.ts";
 import { commandOf, flags } from "./command.ts";
 import { waitingPath } from "./waiting-path.ts";
@@ -51,7 +51,7 @@ export function whereIs(path: string): string {
 export function takeAway(place: { node: Node }, name: string) {
   const path = manifestPath(place, name);
   const waiting = waitingPath(path);
-  leaves(
+  noteUnfinished(
     path,
     `${path} is moved aside, to ${waiting}: without it this node runs no ${name}. Part 2 brings it back`,
   );
@@ -64,7 +64,7 @@ export function endWaiting(place: { node: Node }, name: string, namespace?: stri
   const waiting = waitingPath(path);
   if (exists(waiting) && readableManifest(path)) removeFile(waiting);
   else if (exists(waiting)) renameFile(waiting, path);
-  leaves(path, undefined);
+  noteUnfinished(path, undefined);
 }
 
 function parseManifest(text: string, fail: (why: string, cause: unknown) => Fail): unknown {

@@ -57,7 +57,7 @@ function isServerText(one: string): boolean {
 type Known = Pick<KnownHere, "cluster" | "data">;
 
 /** `known`: read with `goesOn`, the pairs of a move in progress, if there is one. */
-export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Moved = new Map()) {
+export function refuseBadMoves(moved: Moved, { cluster, data }: Known, goesOn: Moved = new Map()) {
   const nodes = cluster.nodes.map(({ name, places, claimed }) => ({
     name,
     ips: [...new Set([...places, ...claimed.ips].filter((ip) => isIP(ip)).map(canonicalHost))],

@@ -18,7 +18,7 @@ import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { refuseFixed } from "../files/file-system.ts";
 import { replaceFiles } from "../files/file-tree.ts";
 import { exists, type FileChange, list, readText, writeFile } from "../files/files.ts";
-import { textsOfRoot } from "../files/untrusted-file.ts";
+import { rootOwnedTexts } from "../files/untrusted-file.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
 import { cardsWithoutAddress, hasOtherName, kubeletActive, type Node, routedAddress } from "../node/node.ts";
 import { asideOf, newRescue } from "../node/rescue-folder.ts";
@@ -96,7 +96,7 @@ const NETWORK = [
  */
 export async function refuseAway(own: Moved) {
   if (own.size === 0) return;
-  const configured = NETWORK.flatMap((path) => [...textsOfRoot(path)]);
+  const configured = NETWORK.flatMap((path) => [...rootOwnedTexts(path)]);
   const why = [
     ...configured.flatMap(({ path, text }) => (asMoved(text, own) === text ? [] : `${path} names it`)),
     ...(await cardsWithoutAddress()).map((card) => `${card} is up, and has no address`),

@@ -21,7 +21,7 @@ import {
   lostEnv,
   readUnit,
   seeKubelet,
-  withLostEnv,
+  withRestoredEnv,
 } from "./started-with.ts";
 
 export interface Node extends Awaited<ReturnType<typeof readNode>> {
@@ -117,7 +117,7 @@ export async function kubeletsOtherName(node: Node): Promise<Fail | undefined> {
   const unit = readUnit(node.systemd.unit);
   if (!isKubelet(unit.command) || !hasOtherName(node, flagsOf(unit.command))) return undefined;
   const env = await lostEnv(unit, node.systemd.running?.pid);
-  const flags = flagsOf(withLostEnv(unit, env).command);
+  const flags = flagsOf(withRestoredEnv(unit, env).command);
   return flags.has("kubeconfig") ? otherName(node, flags) : undefined;
 }
 

@@ -36,7 +36,7 @@ export function useRescue(rescue: Rescue): Rescue {
 
 /** The folder that the run uses; the newest one, or a new one, where it has named none. */
 export function rescueOfRun(): Rescue {
-  return ofThisRun ?? foldersHere()[0] ?? newRescue();
+  return ofThisRun ?? allRescueFolders()[0] ?? newRescue();
 }
 
 export function runsIn(rescue: Rescue): string {
@@ -64,11 +64,11 @@ export const PACK_RUNS = "cd /root && find . -path './kube-pki-repair-*/runs/*' 
 
 /** Newest first. */
 export function rescueFolders(): Rescue[] {
-  return foldersHere().filter(({ dir }) => list(dir).join() !== WORDS_FILE);
+  return allRescueFolders().filter(({ dir }) => list(dir).join() !== WORDS_FILE);
 }
 
 /** Also those that hold nothing but words: no repair has begun there. */
-export function foldersHere(): Rescue[] {
+export function allRescueFolders(): Rescue[] {
   return list(PARENT)
     .flatMap((name) => {
       const [, year, month, day, hour, minute, second] = NAME.exec(name) ?? [];

@@ -60,7 +60,7 @@ export type KubeletSeen = Awaited<ReturnType<typeof seeKubelet>>;
 export async function kubeletFlags({ running, unit: text }: KubeletSeen): Promise<KubeletFlags> {
   if (running?.flags.has("kubeconfig")) return running.flags;
   const unit = readUnit(text);
-  const { command } = withLostEnv(unit, await lostEnv(unit));
+  const { command } = withRestoredEnv(unit, await lostEnv(unit));
   if (isKubelet(command)) return flagsOf(command);
   if (running) return running.flags;
   const files = USUAL_FLAG_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
@@ -262,7 +262,7 @@ async function loggedFlags(): Promise<string[]> {
   );
 }
 
-export function withLostEnv<U extends Unit>(unit: U, env: LostEnv | undefined): U {
+export function withRestoredEnv<U extends Unit>(unit: U, env: LostEnv | undefined): U {
   if (!env) return unit;
   const files = unit.files.map((file) => (file.path === env.path ? { ...file, isHere: true } : file));
   return { ...unit, files, command: expanded(unit.exec, new Map([...unit.variables, ...env.variables])) };

@@ -21,7 +21,7 @@ import { day, infosIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves } from "../this-run.ts";
+import { noteUnfinished } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
 import { withRotated } from "./credentials.ts";
 import { KEPT_CONFIG, keptConfig, kubeadmsConfig, readKubelet } from "./kubelet-config.ts";
@@ -39,7 +39,7 @@ import {
   runningKubelet,
   seeKubelet,
   type Unit,
-  withLostEnv,
+  withRestoredEnv,
 } from "./started-with.ts";
 
 const KUBELET_STOPPED =
@@ -56,9 +56,9 @@ export async function systemctlKubelet(verb: "stop" | "start" | "restart", note 
   const look = "systemctl status kubelet; journalctl -u kubelet -n 50";
   const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
   await act(verb, `kubelet${note}`, async () => {
-    if (verb === "stop") leaves("kubelet", KUBELET_STOPPED);
+    if (verb === "stop") noteUnfinished("kubelet", KUBELET_STOPPED);
     const { exitCode, stderr } = await sayWhile(shell`systemctl ${verb} kubelet`, look, turn);
-    if (exitCode === 0) return verb === "stop" ? undefined : leaves("kubelet", undefined);
+    if (exitCode === 0) return verb === "stop" ? undefined : noteUnfinished("kubelet", undefined);
     const why = stderr.trim().split("\n").at(-1);
     throw new Fail(`${shell`systemctl ${verb} kubelet`} exited ${exitCode}: ${why}`, {
       hint: `${look}. Then run the same line again: finished steps are skipped`,
@@ -95,7 +95,7 @@ export async function refuseUnfitKubelet(coming?: Coming, unit?: Unit) {
 export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail | undefined> {
   const [found, running] = [known ?? (await kubeletUnit()), await runningKubelet()];
   const env = coming?.by ? await lostEnv(found, running?.pid) : undefined;
-  const unit = withLostEnv(found, env);
+  const unit = withRestoredEnv(found, env);
   const ended = coming?.by ? undefined : await endedInConf(unit.command, running);
   if (ended && ended.mended === undefined) return ended.fail;
   if (!isKubelet(unit.command)) return undefined;
@@ -226,7 +226,7 @@ export async function putKubeletsFilesBack() {
   const unit = readUnit(text);
   const env = await lostEnv(unit, running?.pid);
   if (env) writeFile(env.path, envText(env), { mode: 0o600, note: `the kubelet's flags, from ${env.from}` });
-  const config = keptConfig(flagsOf(withLostEnv(unit, env).command));
+  const config = keptConfig(flagsOf(withRestoredEnv(unit, env).command));
   if (config)
     writeFile(config.path, config.text, {
       mode: 0o600,

@@ -12,7 +12,7 @@ import { exists, type Mark, readKeptJson, removeFile, writeFile } from "../files
 import type { Moved } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
-import { foldersHere, rescueOfRun, WORDS_FILE } from "./rescue-folder.ts";
+import { allRescueFolders, rescueOfRun, WORDS_FILE } from "./rescue-folder.ts";
 
 /* Kinds. */
 
@@ -61,7 +61,7 @@ export const WORD_OPTIONS = (Object.keys(WORD_KINDS) as WordKind[]).filter(
   (kind) => !kindOf({ option: kind }).own,
 ) as WordOption[];
 
-export interface Word {
+export interface SavedOption {
   option: WordKind;
   value: string;
   /** When it was said first: ISO time. */
@@ -76,7 +76,7 @@ export interface Word {
   caHash?: string | undefined;
 }
 
-export function kindOf({ option }: Pick<Word, "option">): Kind {
+export function kindOf({ option }: Pick<SavedOption, "option">): Kind {
   return WORD_KINDS[option];
 }
 
@@ -87,18 +87,18 @@ function isKind(option: unknown): option is WordKind {
 /* A word, and the text of it. */
 
 /** A later word takes the place of those that it contradicts. */
-export function withWord(words: Word[], word: Word): Word[] {
+export function withWord(words: SavedOption[], word: SavedOption): SavedOption[] {
   const { single, instead } = kindOf(word);
-  const goes = (other: Word) =>
+  const goes = (other: SavedOption) =>
     (other.option === word.option && (single || other.value === word.value)) ||
     (other.option === instead && other.value === word.value);
   return [...words.filter((other) => !goes(other)), word];
 }
 
 /** Another node's words, of what is printed and may get into lines. */
-export function asWords(said: unknown): Word[] {
+export function parseSavedOptions(said: unknown): SavedOption[] {
   const isText = (text: unknown) => typeof text === "string" && /^[\x21-\x7e]{1,253}$/.test(text);
-  return ([said ?? []].flat() as (Word | null)[]).flatMap((one): Word[] => {
+  return ([said ?? []].flat() as (SavedOption | null)[]).flatMap((one): SavedOption[] => {
     if (!one || !isKind(one.option) || kindOf(one).own) return [];
     const { option, value, at, by, on, files } = one;
     const paths = [files ?? []].flat();
@@ -108,28 +108,28 @@ export function asWords(said: unknown): Word[] {
 }
 
 /** "cp3 and w1 are away" */
-export function meanings(words: readonly Word[]): string[] {
+export function meanings(words: readonly SavedOption[]): string[] {
   return [...Map.groupBy(words, ({ option }) => option)].map(([option, same]) =>
     kindOf({ option }).means(same.map(({ value }) => value)),
   );
 }
 
 /** "as said at 04:50 (plan, on cp1): cp3 is away" */
-export function asSaid(word: Word): string {
+export function asSaid(word: SavedOption): string {
   const of = word.files ?? word.members ?? [];
   return `${saidAt(word)}: ${meanings([word]).join()}${of.length > 0 ? ` (${listed(of)})` : ""}`;
 }
 
-export function saidAt({ at, by, on }: Word): string {
+export function saidAt({ at, by, on }: SavedOption): string {
   const [day, time] = [at.slice(0, 10), at.slice(11, 16)];
   const today = day === new Date().toISOString().slice(0, 10);
   return `as said at ${today ? time : `${day} ${time}`} (${[by, ...(on ? [`on ${on}`] : [])].join(", ")})`;
 }
 
 interface Kept extends Mark {
-  said: Word[];
+  said: SavedOption[];
   /** No longer true: since when, and why. */
-  over: (Word & { over: string; why: string })[];
+  over: (SavedOption & { over: string; why: string })[];
 }
 
 /** Root alone writes there, and a power cut ends it, as it ends the kit that lies beside it. */
@@ -139,9 +139,9 @@ const wordsFile = ({ dir }: { dir: string }) => `${dir}/${WORDS_FILE}`;
 /* Words that were typed in this run, and words that are saved. */
 
 /** Typed in this run, and not kept yet. `run`: another run in this process has none of them. */
-let typed: { run: Date; words: Word[] } = { run: mode.began, words: [] };
+let typed: { run: Date; words: SavedOption[] } = { run: mode.began, words: [] };
 
-function hold(words: Word[]) {
+function hold(words: SavedOption[]) {
   typed = { run: mode.began, words };
 }
 
@@ -150,7 +150,7 @@ export function nothingTyped() {
   hold([]);
 }
 
-function typedNow(): Word[] {
+function typedNow(): SavedOption[] {
   if (typed.run !== mode.began) nothingTyped();
   return typed.words;
 }
@@ -165,15 +165,15 @@ export function hear(said: Spoken) {
 }
 
 /** All that hold: kept ones, and those of this run. Errors: Fail where the file cannot be read. */
-export function wordsHere(): Word[] {
+export function wordsHere(): SavedOption[] {
   return typedNow().reduce(withWord, keptHere().said);
 }
 
-export function wordsOf(option: WordKind): Word[] {
+export function wordsOf(option: WordKind): SavedOption[] {
   return wordsHere().filter((word) => word.option === option);
 }
 
-export function wordOf(option: "endpoint" | "etcd-data"): Word | undefined {
+export function wordOf(option: "endpoint" | "etcd-data"): SavedOption | undefined {
   return wordsOf(option).at(-1);
 }
 
@@ -181,7 +181,7 @@ export function pathsGivenUp(): string[] {
   return wordsOf("start-without").flatMap(({ files = [] }) => files);
 }
 
-export function isTyped({ option, value }: Pick<Word, "option" | "value">): boolean {
+export function isTyped({ option, value }: Pick<SavedOption, "option" | "value">): boolean {
   return typedNow().some((word) => word.option === option && word.value === value);
 }
 
@@ -207,10 +207,10 @@ export function keepWords(on: string, files: ReadonlyMap<string, readonly string
   if (!keep(said) && exists(IN_MEMORY) && mayUseDisk()) write(keptHere(), "what was said before", true);
 }
 
-function keep(said: readonly Word[]): boolean {
+function keep(said: readonly SavedOption[]): boolean {
   const known = keptHere().said;
-  const idOf = ({ option, value, on }: Word) => [option, value, on].join();
-  const isKept = (word: Word) =>
+  const idOf = ({ option, value, on }: SavedOption) => [option, value, on].join();
+  const isKept = (word: SavedOption) =>
     known.some(
       (one) => idOf(one) === idOf(word) && (word.files ?? []).every((path) => one.files?.includes(path)),
     );
@@ -219,7 +219,7 @@ function keep(said: readonly Word[]): boolean {
   return unkept.length > 0;
 }
 
-function add(words: readonly Word[], onDisk = mayUseDisk()) {
+function add(words: readonly SavedOption[], onDisk = mayUseDisk()) {
   if (words.length === 0) return;
   const kept = keptHere();
   const note = `what was said: ${meanings(words).join("; ")}`;
@@ -233,7 +233,7 @@ function add(words: readonly Word[], onDisk = mayUseDisk()) {
 export function keepOwn(
   option: WordKind,
   values: readonly string[],
-  { onDisk, ...more }: { onDisk?: true } & Pick<Word, "on" | "members" | "caHash">,
+  { onDisk, ...more }: { onDisk?: true } & Pick<SavedOption, "on" | "members" | "caHash">,
 ) {
   const source = { ...now(), ...more };
   add(
@@ -253,7 +253,7 @@ export function movedHere(): Moved {
 }
 
 /** The last restore on this node: etcd's members of before, and what proves keys; undefined where there was none. */
-export function lastRestore(): Word | undefined {
+export function lastRestore(): SavedOption | undefined {
   return wordsOf("restored").at(-1);
 }
 
@@ -262,10 +262,11 @@ export function isOver(option: WordKind, why: string): boolean {
 }
 
 /** Those of another node. What was said here later, or has ended here since, they do not change. */
-export function takeWords(words: readonly Word[]) {
+export function takeWords(words: readonly SavedOption[]) {
   const { said, over } = keptHere();
-  const isSame = (one: Word, { option, value }: Word) => one.option === option && one.value === value;
-  const isLater = (word: Word) =>
+  const isSame = (one: SavedOption, { option, value }: SavedOption) =>
+    one.option === option && one.value === value;
+  const isLater = (word: SavedOption) =>
     said.some((one) => withWord([one], word).length === 1 && one.at >= word.at) ||
     over.some((one) => isSame(one, word) && one.over > word.at);
   add(words.filter((word) => !isLater(word)));
@@ -273,13 +274,13 @@ export function takeWords(words: readonly Word[]) {
 
 /** Nodes that renew their Leases: whatever was said of them before. */
 export function endWordsOf(nodes: readonly string[]) {
-  const isOf = (word: Word) =>
+  const isOf = (word: SavedOption) =>
     kindOf(word).ofNodes === true && !/worker|control-plane/.test(word.option) && nodes.includes(word.value);
   endWords(isOf, "it renews its Lease");
 }
 
 /** A fact says otherwise, or the operator. Says so of what was kept. */
-export function endWords(isOver: (word: Word) => boolean, why: string) {
+export function endWords(isOver: (word: SavedOption) => boolean, why: string) {
   hold(typedNow().filter((word) => !isOver(word)));
   const kept = keptHere();
   const over = new Date().toISOString();
@@ -297,19 +298,19 @@ export function openWords(rescue: { dir: string }): string[] {
 }
 
 function fileHere(): string | undefined {
-  return [...foldersHere().map(wordsFile), IN_MEMORY].find((path) => exists(path));
+  return [...allRescueFolders().map(wordsFile), IN_MEMORY].find((path) => exists(path));
 }
 
 /** A script that has changed this node has made a folder for what it moved. A word alone makes none. */
 function mayUseDisk(): boolean {
-  return foldersHere().length > 0;
+  return allRescueFolders().length > 0;
 }
 
 /** A later kit may have kept what this one does not know: that is no word. */
 function keptHere(): Kept {
   const path = fileHere();
   const kept = path === undefined ? undefined : readKeptJson<Partial<Kept> | null>(path);
-  const isWord = (word: Word | null) => isKind(word?.option) && typeof word!.value === "string";
+  const isWord = (word: SavedOption | null) => isKind(word?.option) && typeof word!.value === "string";
   return {
     made: kept?.made ?? new Date().toISOString(),
     said: [kept?.said ?? []].flat().filter(isWord),

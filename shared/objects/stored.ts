@@ -172,7 +172,7 @@ export function namesPlugin(config: unknown, { keyName }: Sealed): boolean {
  * Whether new values of its resources would be stored in clear: the first provider writes. A single
  * `identity` excludes a resource.
  */
-export function writesClear(config: unknown): boolean {
+export function writesCleartext(config: unknown): boolean {
   const ofEach = listOf(field(config, "resources")).map((resource) => listOf(field(resource, "providers")));
   return ofEach.some(
     (providers) => providers.length > 1 && isMapping(providers[0]) && Object.hasOwn(providers[0], "identity"),

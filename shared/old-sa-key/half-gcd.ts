@@ -27,9 +27,9 @@ const BIG = 3_000_000;
 const KEEP = 0.6;
 
 /** Called now and then with the number of bits done so far. */
-export type Gone = (bits: number) => void;
+export type OnBitsDone = (bits: number) => void;
 
-export function gcd(x: bigint, y: bigint, gone: Gone = () => {}): bigint {
+export function gcd(x: bigint, y: bigint, gone: OnBitsDone = () => {}): bigint {
   const pair = new Pair(x, y, Math.max(x.toString(16).length, y.toString(16).length) * 4, { bits: 0, gone });
   while (pair.y !== 0n) {
     if (pair.measure() >= LEAF) pair.reduceTop(Math.floor(pair.bits * KEEP));
@@ -83,7 +83,7 @@ class Pair {
   /** Upper limit of the bit length of the larger number; exact after `measure`. */
   bits: number;
   matrix: Matrix | undefined;
-  readonly progress: { bits: number; readonly gone: Gone };
+  readonly progress: { bits: number; readonly gone: OnBitsDone };
 
   constructor(x: bigint, y: bigint, bits: number, progress: Pair["progress"]) {
     this.x = x;

@@ -14,7 +14,7 @@ import { refuseNoMemory } from "../files/file-system.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { JWS } from "../pki/keys.ts";
 import { base64url, type Jwt, numberOf, serviceAccountKeyId, tokenVerifier } from "../pki/sa-keys.ts";
-import { bitLength, type Gone, gcd } from "./half-gcd.ts";
+import { bitLength, gcd, type OnBitsDone } from "./half-gcd.ts";
 import type { OldTokens } from "./tokens-of-one-key.ts";
 
 export interface OldKey {
@@ -204,7 +204,7 @@ export function rsaKey(
   if (other.signature.length !== bytes || bytes < SHORTEST || bytes > LONGEST) return [];
   const keyBits = bytes * 8;
   const total = keyBits * exponent;
-  const report: Gone = (bits) => progress(Math.min(bits, total), total);
+  const report: OnBitsDone = (bits) => progress(Math.min(bits, total), total);
   const common = withoutSmallFactors(
     gcd(multipleOfN(one, exponent), multipleOfN(other, exponent), report),
     keyBits,

@@ -141,7 +141,7 @@ export function renewedElsewhere(findings: readonly Finding[]): Todo[] {
   const files = findings.map(({ row }) => `FOLDER/${(row as Cert).file}.crt`);
   return [
     ...findings.map(({ paths: [cert = "", key = ""] }) => ({
-      command: requestLine(cert, key),
+      command: csrCommand(cert, key),
       note: "for whoever has signed it; no secret is in it",
     })),
     {
@@ -153,7 +153,7 @@ export function renewedElsewhere(findings: readonly Finding[]): Todo[] {
 }
 
 /** Makes a CSR with the certificate's own name and key: the pair is checked before it is printed. */
-export function requestLine(cert: string, key: string): string {
+export function csrCommand(cert: string, key: string): string {
   return `openssl x509 -x509toreq -in ${shell`${cert}`} -signkey ${shell`${key}`}`;
 }
 

@@ -44,7 +44,7 @@ const request = (host: string) =>
  * Whether a server accepts this client certificate: false if it refuses it, undefined if there is no answer
  * in time. With TLS 1.3 the refusal comes after the handshake (RFC 8446, 4.4.2.4).
  */
-export function takesClient(
+export function acceptsClientCertificate(
   { host, port }: { host: string; port: number },
   pair: { cert: string; key: string },
 ): Promise<boolean | undefined> {

@@ -10,7 +10,7 @@ import { exists } from "../files/files.ts";
 import { KUBELET_CONFIG, kubeadmsConfig } from "../node/kubelet-config.ts";
 import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
-import { inForGoodWords } from "../run.ts";
+import { irreversibleText } from "../run.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
 import type { Act } from "./act.ts";
 import { differenceLine, type Line, linesOfAct, reachedAs, reachIn, YOUR_MACHINE } from "./by-hand.ts";
@@ -72,7 +72,7 @@ function silentDecisions(around: Surroundings): Decisions | undefined {
         ways: [
           {
             does: `${names} is lost for good: part 2 takes it out of etcd's members`,
-            irreversible: inForGoodWords("memberOut", { NODE: names }),
+            irreversible: irreversibleText("memberOut", { NODE: names }),
             says: { lost: silent },
           },
         ],

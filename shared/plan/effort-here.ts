@@ -4,8 +4,8 @@
  */
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
-import { FOR_GOOD, inForGoodWords } from "../run.ts";
-import { EFFORTS, type Effort, FOR_GOOD_AT, NEW_ONE } from "./effort.ts";
+import { IRREVERSIBLE, irreversibleText } from "../run.ts";
+import { EFFORTS, type Effort, IRREVERSIBLE_AT, NEW_ONE } from "./effort.ts";
 
 export interface CostsHere {
   lost: LostNodes;
@@ -67,20 +67,20 @@ function costsOfHold({ workloads = new Map() }: CostsHere, on: readonly string[]
 
 /** The sentences by which scripts will announce here that something is irreversible. */
 function irreversibleHere(task: Task | undefined, here: CostsHere): string[] {
-  const values = forGoodHere(here);
+  const values = irreversibleValues(here);
   return acts.flatMap((act) => {
     const own = values[act];
-    return own && FOR_GOOD_AT[act].some((one) => one === task) ? [inForGoodWords(act, own)] : [];
+    return own && IRREVERSIBLE_AT[act].some((one) => one === task) ? [irreversibleText(act, own)] : [];
   });
 }
 
-type ForGood = keyof typeof FOR_GOOD;
-const acts = Object.keys(FOR_GOOD) as ForGood[];
+type ForGood = keyof typeof IRREVERSIBLE;
+const acts = Object.keys(IRREVERSIBLE) as ForGood[];
 
 const BUNDLE = "shared-keys.age";
 
 /** Act → the values of its sentence; unset: it is not so here. */
-function forGoodHere({
+function irreversibleValues({
   lost: { controlPlanes, away },
   newKeys = [],
   bundles,

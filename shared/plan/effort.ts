@@ -3,7 +3,7 @@
  */
 import { basename } from "node:path";
 import type { Task } from "../facts/course.ts";
-import type { FOR_GOOD } from "../run.ts";
+import type { IRREVERSIBLE } from "../run.ts";
 import { isSecret } from "./act.ts";
 
 export interface Effort {
@@ -13,7 +13,7 @@ export interface Effort {
   seconds: readonly [number, number];
   longer?: string;
   note?: string;
-  /** Sentences about what cannot be taken back, as the script says them (FOR_GOOD of run.ts). */
+  /** Sentences about what cannot be taken back, as the script says them (IRREVERSIBLE of run.ts). */
   irreversible?: readonly string[];
 }
 
@@ -21,7 +21,7 @@ export interface Effort {
  * Each act that a script announces as irreversible → the tasks whose scripts do it. A row that is missing is a type
  * error.
  */
-export const FOR_GOOD_AT: Record<keyof typeof FOR_GOOD, readonly Task[]> = {
+export const IRREVERSIBLE_AT: Record<keyof typeof IRREVERSIBLE, readonly Task[]> = {
   newKeys: ["new-cas", "new-internal-cas"],
   bundle: ["hand-over"],
   memberOut: ["control-plane"],

@@ -4,7 +4,7 @@ import { isServer } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
 import type { Act } from "./act.ts";
 import { type Line, onYourMachine, printedInto, reachedAs } from "./by-hand.ts";
-import type { List, PlanFacts, Said } from "./plan-facts.ts";
+import type { List, PlanFacts, PlanOptions } from "./plan-facts.ts";
 import { isName, type PlanNode } from "./plan-node.ts";
 
 export interface Note {
@@ -64,7 +64,7 @@ export interface Surroundings {
 /** `page`: the file that it is printed into. */
 export function planAgain(
   { folder, unkept }: Pick<PlanFacts, "folder" | "unkept">,
-  more: Partial<Said> = {},
+  more: Partial<PlanOptions> = {},
   page?: string,
 ): string {
   const said = { seen: folder, ...unkept, ...more };
@@ -108,8 +108,8 @@ export function lookLine(etcdData: string | undefined, role: PlanNode["role"]): 
 
 interface Asked {
   user: string;
-  said: Partial<Said>;
-  unkept: Partial<Said>;
+  said: Partial<PlanOptions>;
+  unkept: Partial<PlanOptions>;
   nodes: readonly PlanNode[];
 }
 

@@ -1,13 +1,13 @@
 /** Beside a plan's steps: what has to come first, and what would make another plan. */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
-import { choiceOf } from "../facts/lost-files.ts";
+import { startWithoutFlag } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
-import { kindOf, meanings, type Word } from "../node/words.ts";
+import { kindOf, meanings, type SavedOption } from "../node/words.ts";
 import { COLLECT } from "../old-sa-key/old-tokens.ts";
 import { typed } from "../options.ts";
 import { listed } from "../plain.ts";
-import { inForGoodWords } from "../run.ts";
+import { irreversibleText } from "../run.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
@@ -80,13 +80,13 @@ export function firstNotes(assessed: Assessment, asked: First): Note[] {
 
 /** Words of other control plane nodes. An answer proves none: the operator says it again. */
 function saidElsewhere(asked: Asked): Note[] {
-  const isNew = ({ option, value }: Word) =>
+  const isNew = ({ option, value }: SavedOption) =>
     LISTS.some((list) => list === option) &&
     !asked.onAgain.includes(value) &&
     !asked.said[option as List].includes(value) &&
     (kindOf({ option }).ofNodes
       ? asked.nodes.some(({ name }) => name === value)
-      : choiceOf(`--${value}`) !== undefined);
+      : startWithoutFlag(`--${value}`) !== undefined);
   return asked.seen.nodes.flatMap(({ name, words }): Note[] => {
     const own = words.filter(isNew);
     if (own.length === 0) return [];
@@ -116,7 +116,7 @@ function withoutData(asked: First): Note[] {
       ways: [
         {
           does: `Etcd's data on ${listed(names)} is lost for good: continue without it, and join the machine again at the end`,
-          irreversible: inForGoodWords("memberOut", { NODE: listed(names) }),
+          irreversible: irreversibleText("memberOut", { NODE: listed(names) }),
           says: { lost: names },
         },
       ],

@@ -18,7 +18,7 @@ import { isControlPlaneName, type KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-file.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/node-facts.ts";
-import { leftOut, nodesAmong, onAgain, withWords } from "../facts/said.ts";
+import { nodesAmong, nodesToSkip, onAgain, withWords } from "../facts/said.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
@@ -78,17 +78,17 @@ export interface PlanFacts {
   bundles: readonly string[];
   user: string;
   /** Also what was said before: a plan that is made elsewhere has to be told all of it. */
-  said: Said;
+  said: PlanOptions;
   /** Flags, and paths of files. */
   givenUp: readonly string[];
   /** The options to repeat on a plan's line, without the saved ones. */
-  unkept: Partial<Said>;
+  unkept: Partial<PlanOptions>;
 }
 
 export const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
 export type List = (typeof LISTS)[number];
 
-export interface Said extends Record<List, readonly string[]> {
+export interface PlanOptions extends Record<List, readonly string[]> {
   "etcd-data": string | undefined;
   endpoint: string | undefined;
   user: string | undefined;
@@ -186,8 +186,8 @@ function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {
 function saidHere(
   typed: Asked,
   words: Asked,
-  { lost, user }: Pick<PlanFacts, "lost"> & Pick<Said, "user">,
-): Said {
+  { lost, user }: Pick<PlanFacts, "lost"> & Pick<PlanOptions, "user">,
+): PlanOptions {
   const flags = [...(typed["start-without"] ?? []), ...wordsOf("start-without").map(({ value }) => value)];
   return {
     ...{ without: lost.away, lost: lost.names, "lost-on": words["lost-on"], worker: words.worker },
@@ -299,7 +299,7 @@ async function lostNodes(cp: ControlPlaneNode, words: Asked, peers: readonly Pee
     throw new Refused(`${never.join(", ")} is no node, but a member of etcd that never started`, {
       hint: `print the plan without it. Part 2 names it, and takes it out: ${command("02-control-plane", { lost: never })}`,
     });
-  const { without: away, lost: names } = await leftOut(cp, named);
+  const { without: away, lost: names } = await nodesToSkip(cp, named);
   if (names.length === 0) return { ...NONE_LOST, away };
   const controlPlanes = names.filter((name) => isControlPlaneName(name, cp));
   refuseMembersElsewhere(cp.facts, controlPlanes);

@@ -21,7 +21,7 @@ import {
 import { type CostsHere, effortHere } from "./effort-here.ts";
 import { KIT_PLACE } from "./login.ts";
 import { linesOn } from "./note.ts";
-import type { PlanFacts, Said } from "./plan-facts.ts";
+import type { PlanFacts, PlanOptions } from "./plan-facts.ts";
 import { isNotFirst, nodesAt, type PlanNode } from "./plan-node.ts";
 import type { Block } from "./runbook.ts";
 import { isSearched, wasSearched } from "./seen-nodes.ts";
@@ -205,7 +205,7 @@ function commandSaid(typed: string, { task }: Block, facts: Facts): string {
 function saidFor(
   task: Task | undefined,
   { lost: { controlPlanes }, said, seen, tells }: Facts,
-): Partial<Said> {
+): Partial<PlanOptions> {
   const lostOn = said["lost-on"];
   if (task === "control-plane")
     return {

@@ -12,9 +12,9 @@ import { Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { ANSWER_SCHEMA } from "../json-answer.ts";
-import { asWords, type Word } from "../node/words.ts";
+import { parseSavedOptions, type SavedOption } from "../node/words.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import { isName } from "./plan-node.ts";
 
 export interface SeenNode {
@@ -44,7 +44,7 @@ export interface SeenNode {
   missing: readonly string[];
   /** Parts 1 to 3 would refuse this there: ids that are known here. */
   refusals: readonly Pick<Refusal, "part" | "id">[];
-  words: readonly Word[];
+  words: readonly SavedOption[];
   /** How far part 0's first lines are done there. */
   held: Sight | undefined;
   /** Fingerprints of its kubelet's CAs. */
@@ -114,7 +114,7 @@ export function readSeen(
   for (const [i, file] of files.toSorted().entries()) {
     const over = budget.over();
     if (over) {
-      leftOut.push(`${count(files.length - i)} file(s) are not read: ${over}`);
+      leftOut.push(`${formatNumber(files.length - i)} file(s) are not read: ${over}`);
       break;
     }
     const node = known.nodes.find(({ name }) => name === basename(file, ".json") && isName(name));
@@ -208,7 +208,7 @@ function seenNode(
       : ofKubelet.filter((path) => missing.includes(path)),
     missing: controlPlane ? files.filter((path) => missing.includes(path)) : [],
     refusals: controlPlane ? refusedIn(said) : [],
-    words: controlPlane ? asWords(said.words) : [],
+    words: controlPlane ? parseSavedOptions(said.words) : [],
     held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
     trusts: listOf(said.ca?.copies).map(hashOf),
     workloads: countOf(said.workloads),

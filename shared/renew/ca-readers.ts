@@ -44,7 +44,7 @@ export function holdExpired(readers: readonly CaReader[], now = new Date()): boo
 }
 
 /** Those of kubeadm's own that a restart helps, which needs a file that is renewed already. */
-export function expiredHolders(readers: readonly CaReader[]): string[] {
+export function holdersOfExpiredCa(readers: readonly CaReader[]): string[] {
   const all = readers.filter((one) => one.fileUntil === undefined && holdExpired([one]));
   return [...new Set(all.map(({ name }) => name))].filter((name) => name === "kubelet" || isKubeadms(name));
 }
@@ -186,9 +186,10 @@ async function kubelet(
 }
 
 function judge({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOfKey): CaReader {
-  const endOf = (text: string | undefined) => newestOf(casIn(text ?? "", path), today.hash)?.notAfter;
+  const endOf = (text: string | undefined) =>
+    newestCertificate(casIn(text ?? "", path), today.hash)?.notAfter;
   const isOld = (end: Date | undefined) => end !== undefined && end < today.end;
-  const file = newestOf(casIn(readable(path) ?? "", path), today.hash);
+  const file = newestCertificate(casIn(readable(path) ?? "", path), today.hash);
   const fileUntil = isOld(file?.notAfter) ? file!.notAfter : undefined;
   const started = starts[0];
   const otherUser = isUnsure && mayHaveReadOther(path, starts);
@@ -253,7 +254,7 @@ function caOfKey(
 }
 
 /** A program with several of them in a file trusts the newest. */
-export function newestOf(text: string | undefined, hash: string): Readonly<CertInfo> | undefined {
+export function newestCertificate(text: string | undefined, hash: string): Readonly<CertInfo> | undefined {
   return certificatesOfKey(text, hash).sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
 }
 

@@ -14,7 +14,7 @@ import {
 import { day } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { trustReached } from "../workloads/root-ca.ts";
-import { type CaOfKey, knownCas, newestOf } from "./ca-readers.ts";
+import { type CaOfKey, knownCas, newestCertificate } from "./ca-readers.ts";
 import type { OldCaHolder } from "./reader-rows.ts";
 
 const YEAR_MS = 365 * 86_400_000;
@@ -42,7 +42,7 @@ export async function olderInPods({ facts, cluster }: ControlPlaneNode, api: Kub
  * one expires. Returns `namespace/name` of each, as the API lists them. Errors: as KubeApi.
  */
 export async function podsWithOlderCa(api: KubeApi, ca: CaOfKey): Promise<string[]> {
-  const isCurrent = (text: string) => (newestOf(text, ca.hash)?.notAfter ?? ca.end) >= ca.end;
+  const isCurrent = (text: string) => (newestCertificate(text, ca.hash)?.notAfter ?? ca.end) >= ca.end;
   const since = (holder: TrustHolder, text: string) =>
     isCurrent(text) ? lastWritten(holder, new Date(0)) : NOT_YET;
   const cutOff = await trustReached(api, { map: since, secret: since });

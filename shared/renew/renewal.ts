@@ -4,7 +4,7 @@
  */
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { requestLine, signedWith } from "../pki/actions.ts";
+import { csrCommand, signedWith } from "../pki/actions.ts";
 import {
   type CertInfo,
   certInfo,
@@ -172,7 +172,7 @@ function keyMissing(row: Cert, now: CertInfo, key: string | undefined, facts: Cl
   if (key !== undefined)
     return new Refused(`"${path}" is signed by "${now.issuer}", and only that can renew it; ${end}`, {
       unchanged: true,
-      hint: `send the signer what this prints (no secret): ${requestLine(path, keyPath(row.name, facts.certificatesDir))}. Put what comes back into FOLDER/${row.file}.crt, then: --from FOLDER`,
+      hint: `send the signer what this prints (no secret): ${csrCommand(path, keyPath(row.name, facts.certificatesDir))}. Put what comes back into FOLDER/${row.file}.crt, then: --from FOLDER`,
     });
   return new Refused(`The key of "${path}" is not here, and ${end}`, {
     unchanged: true,

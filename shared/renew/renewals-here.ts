@@ -100,7 +100,7 @@ export async function renewalsHere(
   return present.map((name) =>
     renewalOf(name, facts, {
       seen: seen[name] ?? [],
-      brought: from === undefined ? undefined : broughtFor(name, from),
+      brought: from === undefined ? undefined : certificateInFolder(name, from),
       leaves,
     }),
   );
@@ -113,7 +113,7 @@ export function inWords({ now, next, note }: Renewal): string {
 }
 
 /** The operator's file for this CA; undefined if the folder has none. */
-export function broughtFor(name: CaName, folder: string): Candidate | undefined {
+export function certificateInFolder(name: CaName, folder: string): Candidate | undefined {
   const file = `${folder}/${certRow(name).file}.crt`;
   const pem = readText(file);
   return pem === undefined ? undefined : { pem, from: file };

@@ -22,7 +22,7 @@ import {
 import { proveEtcd } from "../etcd/all-members.ts";
 import { proveOwnEtcd } from "../etcd/own-etcd.ts";
 import { oldestStart } from "../etcd-location/static-pod-here.ts";
-import { apiServerEnd, containerEnd } from "../facts/ended-container.ts";
+import { containerEnd, whyApiServerExited } from "../facts/ended-container.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import {
@@ -112,9 +112,10 @@ type Proof = (cp: ControlPlaneNode, api: KubeApi) => Promise<() => Promise<unkno
 const PROOFS: Record<(typeof PODS)[number], Proof> = {
   etcd: async (cp, api) => async () => {
     await proveEtcd(cp, NOBODY, []);
-    await ownApiReady(api, cp, { changed: true, ended: apiServerEnd(cp) });
+    await ownApiReady(api, cp, { changed: true, ended: whyApiServerExited(cp) });
   },
-  "kube-apiserver": async (cp, api) => () => ownApiReady(api, cp, { changed: true, ended: apiServerEnd(cp) }),
+  "kube-apiserver": async (cp, api) => () =>
+    ownApiReady(api, cp, { changed: true, ended: whyApiServerExited(cp) }),
   "kube-controller-manager": leads("kube-controller-manager"),
   "kube-scheduler": leads("kube-scheduler"),
 };

@@ -14,7 +14,7 @@ import { rescueFolders, runsIn } from "../node/rescue-folder.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { listed, plain, quoteUntrusted, redact } from "../plain.ts";
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import { asEvent, type KeptEvent } from "./kept-event.ts";
 
 export interface KeptRecord {
@@ -142,7 +142,7 @@ function addNode(found: KeptRuns, whose: Whose, files: Files) {
   const notes = [
     none.length > 0 && `left out, as they do not begin as a record of a run does: ${listed(none)}`,
     badLines > 0 &&
-      `lines are left out that are cut off, or not as this kit writes them: ${count(badLines)}, of ${listed([...new Set(bad.map(({ run }) => run!.script))])}`,
+      `lines are left out that are cut off, or not as this kit writes them: ${formatNumber(badLines)}, of ${listed([...new Set(bad.map(({ run }) => run!.script))])}`,
     leftOut,
   ];
   found.notes.push(
@@ -160,10 +160,10 @@ function withinBudget(names: readonly string[], files: Files, most: (typeof BUDG
     bytes += record.length + Math.min(quoted.length, LONGEST_TEXT);
     lines += record.reduce((sum, byte) => sum + (byte === 0x0a ? 1 : 0), 1);
     if (read.length === most.runs || lines > most.lines || bytes > most.bytes) {
-      const budget = `${count(most.runs)} runs, ${count(most.lines)} lines and ${most.bytes >> 20} MB`;
+      const budget = `${formatNumber(most.runs)} runs, ${formatNumber(most.lines)} lines and ${most.bytes >> 20} MB`;
       return {
         read,
-        leftOut: `the oldest ${count(names.length - read.length)} of its ${count(names.length)} runs are left out: more than ${budget} are not read of one node`,
+        leftOut: `the oldest ${formatNumber(names.length - read.length)} of its ${formatNumber(names.length)} runs are left out: more than ${budget} are not read of one node`,
       };
     }
     read.push({

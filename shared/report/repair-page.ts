@@ -4,7 +4,7 @@
 import { hasFailed, saidIn, verdictOf } from "../checks/check.ts";
 import { may } from "../evidence/sources.ts";
 import { listed } from "../plain.ts";
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import type { WrapUp } from "../verify/wrap-up-parts.ts";
 import { leftForPeople, type ShownCheck } from "./kept-findings.ts";
 import * as html from "./markup.ts";
@@ -51,7 +51,7 @@ export function repairPage(report: RepairReport): string {
   const failed = report.checks.filter(hasFailed).length;
   const heading = ours.length === 0 ? "No repair was found" : headingOf(report.checks);
   const about = cluster
-    ? ` · cluster "${cluster.name}" · Kubernetes ${cluster.kubernetes} · ${count(cluster.nodes.length)} nodes`
+    ? ` · cluster "${cluster.name}" · Kubernetes ${cluster.kubernetes} · ${formatNumber(cluster.nodes.length)} nodes`
     : "";
   return html.htmlPage({
     ...{ title: "Report of a repair", good: failed === 0 && ours.length > 0, heading },
@@ -84,7 +84,7 @@ function leadOf(runs: readonly KeptRecord[], others: number): string {
   };
   const [from, to] = [time.began, time.ended].map((one) => one.toISOString().slice(0, 10));
   const nodes = new Set(runs.map(({ node }) => node)).size;
-  return `${count(runs.length)} runs on ${count(nodes)} ${nodes === 1 ? "node" : "nodes"}, ${from} ${clockOf(time.began)} to ${to === from ? "" : `${to} `}${clockOf(time.ended)} UTC: ${took(time)}${others > 0 ? `; ${count(others)} more, as others say` : ""}`;
+  return `${formatNumber(runs.length)} runs on ${formatNumber(nodes)} ${nodes === 1 ? "node" : "nodes"}, ${from} ${clockOf(time.began)} to ${to === from ? "" : `${to} `}${clockOf(time.ended)} UTC: ${took(time)}${others > 0 ? `; ${formatNumber(others)} more, as others say` : ""}`;
 }
 
 function bodyOf(told: Told): string[] {
@@ -131,8 +131,8 @@ function checksCard({ checks }: RepairReport): string {
     checks.filter(({ result }) => result !== "ok"),
     checks.filter(({ result }) => result === "ok"),
   ];
-  const rest = `<details><summary>checks that are good: ${count(good.length)}</summary>${html.markedRows(good.map(row))}</details>`;
-  const title = `How it is now (05-verify): ${count(checks.length)} checks, ${verdictOf(checks)}`;
+  const rest = `<details><summary>checks that are good: ${formatNumber(good.length)}</summary>${html.markedRows(good.map(row))}</details>`;
+  const title = `How it is now (05-verify): ${formatNumber(checks.length)} checks, ${verdictOf(checks)}`;
   return html.card(title, (bad.length > 0 ? html.markedRows(bad.map(row)) : "") + rest);
 }
 

@@ -2,7 +2,7 @@
  * The timeline of a real repair: a row for each node and one for each script, over the time since the first
  * run; long pauses are folded.
  */
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import type { Pause, Span, Timeline, TimelineRow } from "./timeline.ts";
 
@@ -66,7 +66,7 @@ export function lasting(milliseconds: number): string {
   const seconds = Math.round(Math.max(0, milliseconds) / 1000);
   if (Number(short) < 60) return `${short} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
-  return `${count(Math.floor(seconds / 3600))} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${formatNumber(Math.floor(seconds / 3600))} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
 export function took({ began, ended }: { began: Date; ended: Date }): string {
@@ -98,7 +98,7 @@ function nodeRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
   const all = [...Map.groupBy(runs, ({ node }) => node)];
   const failed = ([, its]: (typeof all)[number]) => (its.every(wentWell) ? 1 : 0);
   const shown = all.length > ROWS ? all.toSorted((a, b) => failed(a) - failed(b)).slice(0, ROWS) : all;
-  const more = `… ${count(all.length - shown.length)} more nodes`;
+  const more = `… ${formatNumber(all.length - shown.length)} more nodes`;
   return [
     ...rowsOf(new Map(shown), at, ({ script }) => script),
     ...(all.length > shown.length ? [{ name: more, title: "", lane: false, spans: [] }] : []),

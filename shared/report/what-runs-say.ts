@@ -1,6 +1,6 @@
 /** Parts of a page: the records of runs on trusted nodes, and a block for each other node. */
 import { asHtml } from "../plain.ts";
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import {
   brokenThings,
   changedFiles,
@@ -47,7 +47,7 @@ export function quotes(others: readonly KeptRecord[]): string {
     const parts = whatRunsSay(runs).map(([title, body]) => `<h3>${asHtml(title)}</h3>${body}`);
     const printed = `<h3>Transcripts</h3>${transcripts(runs, TRANSCRIPTS / all.length)}`;
     const bad = stopped(runs);
-    const how = `${count(runs.length)} runs${bad > 0 ? `, ${count(bad)} of them stopped` : ""}`;
+    const how = `${formatNumber(runs.length)} runs${bad > 0 ? `, ${formatNumber(bad)} of them stopped` : ""}`;
     return `<details class="${bad > 0 ? "bad" : ""}"><summary><b>${asHtml(node)} says</b> <span class="soft">${how}</span></summary><blockquote>${parts.join("")}${printed}</blockquote></details>`;
   });
   const notice = `<p class="soft">Root on a node wrote its block: it is that node's word about itself. Type nothing from there that you do not know.</p>`;
@@ -61,7 +61,7 @@ function lists(byNode: Map<string, string[]>, none: string): string {
   return [...byNode]
     .map(
       ([node, lines]) =>
-        `<details${byNode.size <= 6 && lines.length <= SHORT ? " open" : ""}><summary><b>${asHtml(node)}</b> <span class="soft">${count(lines.length)}</span></summary>${html.bullets(lines)}</details>`,
+        `<details${byNode.size <= 6 && lines.length <= SHORT ? " open" : ""}><summary><b>${asHtml(node)}</b> <span class="soft">${formatNumber(lines.length)}</span></summary>${html.bullets(lines)}</details>`,
     )
     .join("\n");
 }

@@ -179,7 +179,7 @@ export function entryOf(at: { type: number; term: number; index: number }, data:
 }
 
 /** raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. */
-export function changeOf(type: number, memberId: bigint, context = ""): Buffer {
+export function membershipChange(type: number, memberId: bigint, context = ""): Buffer {
   return Buffer.concat([
     intField(2, type),
     intField(3, memberId),

@@ -17,19 +17,19 @@ import { explain } from "../etcd-data/directory.ts";
 import { SEGMENT_SIZE } from "../etcd-data/wal.ts";
 import { Fail } from "../fail.ts";
 import { PRIVATE_FOLDER, refuseNoRoom } from "../files/file-tree.ts";
-import { freshPartial, hostPath, makeFolder, renameInto, sync, writeBeside } from "../files/files.ts";
+import { freshPartial, hostPath, makeFolder, renameInto, sync, writeTemporary } from "../files/files.ts";
 import { failOfFile } from "../files/root.ts";
 import { shell } from "../shell-line.ts";
 import { writeNewDb } from "./new-db.ts";
 import {
   CHANGE,
-  changeOf,
   entryOf,
   hardStateOf,
   LogRecords,
   type LoneMember,
   logName,
   memberJson,
+  membershipChange,
   metadataOf,
   RECORD,
   snapBytes,
@@ -101,7 +101,11 @@ export async function writeMember(
       [`${host}/snap/${snapName(last)}`, snapBytes(last, members), 0],
       [`${host}/wal/${logName(last.index)}`, logOf(known, place.peerUrl), SEGMENT_SIZE],
     ] as const) {
-      const partial = writeBeside(path, bytes, { mode: 0o600, old: undefined, folderMode: PRIVATE_FOLDER });
+      const partial = writeTemporary(path, bytes, {
+        mode: 0o600,
+        old: undefined,
+        folderMode: PRIVATE_FOLDER,
+      });
       if (size > 0) makeRoom(partial, size);
       renameInto(partial, path);
     }
@@ -123,8 +127,8 @@ function logOf({ own, members, clusterId, last }: LoneMember, peerUrl: string): 
     .add(RECORD.snapshot, snapRecordOf(last, members))
     .add(RECORD.state, hardStateOf({ ...state, commit: index }));
   const changes = [
-    ...members.filter(({ id }) => id !== own.id).map(({ id }) => changeOf(CHANGE.removeNode, id)),
-    changeOf(CHANGE.updateNode, own.id, memberJson({ ...own, peerURLs: [peerUrl] })),
+    ...members.filter(({ id }) => id !== own.id).map(({ id }) => membershipChange(CHANGE.removeNode, id)),
+    membershipChange(CHANGE.updateNode, own.id, memberJson({ ...own, peerURLs: [peerUrl] })),
   ];
   for (const [i, change] of changes.entries())
     records.add(RECORD.entry, entryOf({ type: 1, term, index: index + 1 + i }, change));

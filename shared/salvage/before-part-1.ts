@@ -13,9 +13,9 @@ import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import {
+  filesStillNeeded,
   refuseNoChoice,
   restoreCommands,
-  stillNeeded,
   wayWithoutFiles,
 } from "../static-pods/without-files.ts";
 import { FoundKeys } from "./found-keys.ts";
@@ -40,7 +40,7 @@ export async function sayLostFiles(cp: ControlPlaneNode) {
   const byCopies = lost.filter(({ stored }) => !stored);
   for (const line of inLines(restoreCommands(byCopies, { mounted, others, pki: cp.facts.certificatesDir })))
     say(`  ${line}`);
-  const needed = stillNeeded(lost, cp);
+  const needed = filesStillNeeded(lost, cp);
   const running = needed.length > 0 ? await containers(cp.node.runtimeEndpoint) : [];
   const alive = running.some(
     (one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver",

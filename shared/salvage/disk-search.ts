@@ -8,7 +8,7 @@
 import { Budget } from "../budget.ts";
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
-import { count, Progress } from "../progress.ts";
+import { formatNumber, Progress } from "../progress.ts";
 import { say } from "../run.ts";
 import { Assembler, WORDS } from "./disk/assembler.ts";
 import { Disk, deviceOf } from "./disk/disk.ts";
@@ -73,7 +73,7 @@ export async function searchDisk(
     if (disk.unreadable > 0) say(`warning: ${disk.unreadable} bytes of ${path} cannot be read`);
     if (keep.dropped > 0)
       say(
-        `warning: ${count(keep.dropped)} more encryption configurations of ${path} are not saved: somebody may have filled the disk with them`,
+        `warning: ${formatNumber(keep.dropped)} more encryption configurations of ${path} are not saved: somebody may have filled the disk with them`,
       );
   }
 }
@@ -127,7 +127,7 @@ class Keep {
   counted(): string {
     const kinds = [...this.#counts].map(([kind, n]) => {
       const word = kind === "config" ? "configuration" : kind;
-      return `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? word : `${word}s`}`;
+      return `${formatNumber(n)} ${kind === "cut" ? "cut off" : n === 1 ? word : `${word}s`}`;
     });
     return kinds.join(", ") || "nothing found";
   }

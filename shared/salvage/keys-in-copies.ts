@@ -21,7 +21,7 @@ import { decodeObject, isObject } from "../objects/storage.ts";
 import { openAesGcm, readSeal, registryPrefix } from "../objects/stored.ts";
 import { keyMatches, privateKeyOf, privateKeysIn } from "../pki/certificate.ts";
 import { SHARED_FILES } from "../pki/certs.ts";
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import { ask } from "../prompt.ts";
 import { say } from "../run.ts";
 import type { FoundKeys } from "./found-keys.ts";
@@ -107,7 +107,7 @@ export async function searchFolder(
       if (typeof text === "string") found += takeKeys(foundKeys, [text], `your copy ${path}`);
     }
   });
-  say(`${folder}: files: ${count(files)}, lost keys among them: ${count(found)}`);
+  say(`${folder}: files: ${formatNumber(files)}, lost keys among them: ${formatNumber(found)}`);
   if (ended) say(`warning: ${ended.message}; ${ended.hint}`);
 }
 

@@ -10,7 +10,7 @@ import { type EtcdHome, etcdCaOf, etcdHome, externalEtcd } from "../etcd-locatio
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
-import { type OldSaKey, withoutKeys } from "../facts/course.ts";
+import { type OldSaKey, todosIfKeysAreLost } from "../facts/course.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import { isNotForParts, isNotKubeadms } from "../facts/no-etcd-data.ts";
@@ -190,7 +190,7 @@ export function nextAfterSalvage(
 export function nextCommand({ here, oldKey, etcd }: Salvage, made: readonly string[]): string {
   const { obstacle, data, cluster } = here;
   if (obstacle instanceof DamagedData) return obstacle.hint;
-  if (!data || cluster || !obstacle) return inOneLine(withoutKeys(made, oldKey, { etcd }));
+  if (!data || cluster || !obstacle) return inOneLine(todosIfKeysAreLost(made, oldKey, { etcd }));
   return obstacle.hint;
 }
 

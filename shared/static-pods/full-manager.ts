@@ -22,7 +22,7 @@ import { controlPlaneContainers } from "../node/containers.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { quoteUntrusted } from "../plain.ts";
-import { forGood, mode, say } from "../run.ts";
+import { mode, say, sayNoUndo } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { exchangeManifest } from "./take-up.ts";
@@ -47,7 +47,7 @@ export async function fullControllerManager(
   if (manifest === now && exists(path)) return say(`unchanged ${path}: nothing in it is reduced`);
   // one in full takes pods that are not ready out of their Services
   const when = await endpointsToWaitFor(api, restarted);
-  if (away.length > 0) forGood("fullManager");
+  if (away.length > 0) sayNoUndo("fullManager");
   const note = "node-lifecycle, taint eviction and pod collection are on again";
   await exchangeManifest(cp, NAME, { manifest, when, note });
   if (mode.dryRun) return;
@@ -126,7 +126,7 @@ export async function whereToClose(
  * what it always does. The operator reads it, and it decides nothing: the next command there may end it, and its
  * successor begins reduced. Undefined if none leads, or a reduced one may.
  */
-export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
+export async function unreducedLeader(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
   const lease = leaderLease(cp.node, NAME);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
   if (!lease || !last) return undefined;

@@ -34,17 +34,17 @@ import {
 import { apply, ensureMany, refuseUnmakeable } from "../pki/ensure.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { markNewSaKey } from "../pki/sa-keys.ts";
-import { forGood, say } from "../run.ts";
+import { say, sayNoUndo } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { told } from "../this-run.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
 import { refuseUnfitNode } from "./preflight.ts";
 import {
   areReadByServers,
-  continueOthers,
   managerIsPaused,
   reduceInPlace,
   restartKubelet,
+  resumePausedProcesses,
   startsOf,
   toRestart,
 } from "./restarts.ts";
@@ -56,7 +56,7 @@ import {
   type WantedManifest,
   wantedManifests,
 } from "./wanted-manifests.ts";
-import { ensureOptions, issuedPaths, mustIssue, runningHere, serversWork, type Work } from "./work.ts";
+import { issuedPaths, mustIssue, optionsForEnsure, runningHere, serversWork, type Work } from "./work.ts";
 
 /** Steps 1.4 to 1.6 by hand. */
 export function kubeadmLines({ externalEtcd }: Pick<ClusterFacts, "externalEtcd">): string[] {
@@ -105,7 +105,7 @@ export async function makeSharedKeys(cp: ControlPlaneNode, actions: readonly Pki
   await linkUsualDir(cp);
   const others = keysToMake(actions).map(({ name }) => name);
   const trusted = others.filter((name) => !isInternal(name));
-  if (trusted.length > 0) forGood("newKeys", { KEYS: trusted.join(", ") });
+  if (trusted.length > 0) sayNoUndo("newKeys", { KEYS: trusted.join(", ") });
   await apply(actions, cp.facts, { asideDir: cp.asideDir, onNewSaKey: markNewSaKey });
 }
 
@@ -118,7 +118,7 @@ export async function issueEtcdCertificates(cp: ControlPlaneNode) {
   const isOlder = !(made instanceof Fail) && made < cp.rescue.made;
   if (isOlder && caIsNew(cp) && exists(rescuedEtcd(cp.rescue)))
     for (const path of paths) moveToRescue(path, cp.asideDir);
-  await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, ensureOptions(cp));
+  await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, optionsForEnsure(cp));
   const etcd = wantedManifests(cp, ["etcd"]);
   fitNamedCas(cp, etcd);
   fitOwners(etcd, cp);
@@ -227,7 +227,7 @@ export async function issueForServers(cp: ControlPlaneNode, work: Work): Promise
   if (coming.length > 0) told({ what: "act", line: "certificates and kubeconfigs: being issued" });
   if (areReadByServers(cp, coming)) reduceInPlace(cp);
   const bundles = fitNamedCas(cp, work.pods);
-  const { written } = await apply(work.pki, cp.facts, ensureOptions(cp));
+  const { written } = await apply(work.pki, cp.facts, optionsForEnsure(cp));
   fitOwners(work.pods, cp);
   const done = work.pki.filter(({ finding }) => written.includes(finding.name));
   return [...bundles, ...done.map(({ finding }) => finding.paths[0]!)];
@@ -246,7 +246,7 @@ export async function startServers(
   const { node, facts, asideDir } = cp;
   const all = await containers(node.runtimeEndpoint);
   const running = all.filter((one) => one.running);
-  await continueOthers(all);
+  await resumePausedProcesses(all);
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
   const tried = SERVERS.some((name) => exists(manifestPath(cp, name)));
   const restored = restoreManifests(cp, undefined, {

@@ -217,7 +217,7 @@ export function managerIsPaused(all: readonly Container[]): boolean {
  * all of that name, and nothing else continues them. Somebody else has stopped those with other names: the screen
  * names them.
  */
-export async function continueOthers(all: readonly Container[]) {
+export async function resumePausedProcesses(all: readonly Container[]) {
   for (const { pid, comm, of, isManager } of stoppedProcesses(knownHere(all))) {
     const [what, line] = [`${comm} (pid ${pid}) of ${of}`, shell`kill -CONT ${String(pid)}`];
     const pausesAll = `${what}; the line of an older kit pauses all of this name`;

@@ -5,7 +5,7 @@
  */
 import { keepUnproved, ofNamespace, type Unproved } from "../evidence/sources.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
-import { silentSinceCaEnded } from "../facts/leaders.ts";
+import { caExpiryIfKubeletsAreSilent } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-file.ts";
 import { lostFiles, madeFiles, withStored } from "../facts/lost-files.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
@@ -115,7 +115,9 @@ function adapted(name: string, manifest: Manifest, cp: ControlPlaneNode, inPlace
   if (name !== "kube-controller-manager") return manifest;
   // one in full that is older than a new CA, than the kubelets' expired certificates, or than the end of the CA
   // that they trust, must not go on; part 3 has left a younger one
-  const unsafeBefore = caIsNew(cp) ? [cp.rescue.made] : [renewedAfterExpiry(cp.node), silentSinceCaEnded(cp)];
+  const unsafeBefore = caIsNew(cp)
+    ? [cp.rescue.made]
+    : [renewedAfterExpiry(cp.node), caExpiryIfKubeletsAreSilent(cp)];
   const isSafe = inPlace && unsafeBefore.every((time) => time === undefined || inPlace >= time);
   return isSafe ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
 }

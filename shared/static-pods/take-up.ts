@@ -20,7 +20,7 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import { oldSaKeys, saPubText, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves } from "../this-run.ts";
+import { noteUnfinished } from "../this-run.ts";
 import { inTime, waitFor } from "../wait-for.ts";
 
 type Place = Pick<ControlPlaneNode, "node">;
@@ -44,7 +44,7 @@ export async function exchangeManifest(
   const waiting = waitingPath(path);
   const old = await startedNow(cp, name);
   writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
-  leaves(
+  noteUnfinished(
     path,
     `${path} is moved aside: its new content waits in ${waiting}: without it this node runs no ${name}. Run this script again`,
   );
@@ -53,7 +53,7 @@ export async function exchangeManifest(
   const ends = () => waitFor(`the old ${name} to end`, isForgotten(old, cp.node), { seconds: 90, hint });
   await Promise.all([old.length > 0 && ends(), next.when?.()]);
   renameFile(waiting, path);
-  leaves(path, undefined);
+  noteUnfinished(path, undefined);
 }
 
 /**

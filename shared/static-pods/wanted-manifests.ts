@@ -58,7 +58,7 @@ export interface StaticPod {
 }
 
 /** Pod names without the node's; undefined means all except etcd. */
-export function isMeant(name: string, names: readonly string[] | undefined): boolean {
+function isWantedManifest(name: string, names: readonly string[] | undefined): boolean {
   return names?.includes(name) ?? name !== "etcd";
 }
 
@@ -78,7 +78,7 @@ export function wantedManifests(
   const onDisk = podsOnDisk(cp);
   const own = mirrorPods(cp).filter(
     ({ name, namespace }) =>
-      isMeant(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
+      isWantedManifest(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
   );
   const ran = cp.data.asToday(structuredClone(cp.ran));
   const manifests: WantedManifest[] = own.map(({ name, pod, from, remark }) => ({
@@ -222,7 +222,7 @@ export function unprovedPods(
   const podsHere = podsOnDisk(place);
   const found = findStaticPods(place.data, place.node.name).unproved.filter(
     ({ name, namespace }) =>
-      isMeant(name, names) && (isKubeadms(name) || !podsHere.has(`${namespace}/${name}`)),
+      isWantedManifest(name, names) && (isKubeadms(name) || !podsHere.has(`${namespace}/${name}`)),
   );
   return { pods: found.slice(0, UNPROVED), more: Math.max(0, found.length - UNPROVED) };
 }

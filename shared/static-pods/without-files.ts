@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { again, command, inLines, type Todo } from "../again.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import type { LostFile } from "../facts/lost-file.ts";
-import { choiceOf, hasStandIn, isConfigOfKubelet, stopsAll, thereWhen } from "../facts/lost-files.ts";
+import { hasStandIn, isConfigOfKubelet, startWithoutFlag, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail, type Refused } from "../fail.ts";
 import { freeName } from "../files/file-tree.ts";
@@ -24,7 +24,7 @@ import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
 import { kubeadmsConfig } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
-import type { Word } from "../node/words.ts";
+import type { SavedOption } from "../node/words.ts";
 import { endWords, pathsGivenUp, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
@@ -36,7 +36,7 @@ const API = "kube-apiserver";
 
 /** Errors: Fail where the API server cannot do without one of these flags, by their names without dashes. Paths pass. */
 export function refuseNoChoice(names: readonly string[]) {
-  const never = names.filter((name) => !name.startsWith("/") && choiceOf(`--${name}`) === undefined);
+  const never = names.filter((name) => !name.startsWith("/") && startWithoutFlag(`--${name}`) === undefined);
   if (never.length > 0)
     throw new Fail(`The API server cannot start without "${never.join('", "')}"`, {
       hint: `${again({}, { less: never })} names the flags that it can start without`,
@@ -56,7 +56,7 @@ export function choicesInWords(choices: readonly Choice[]): string {
 export function choices(lost: readonly Pick<LostFile, "program" | "namedBy">[]): Choice[] {
   const own = lost.filter(({ program }) => program === API).map(({ namedBy }) => namedBy);
   return [...new Set(own)].flatMap((flag) => {
-    const means = choiceOf(flag);
+    const means = startWithoutFlag(flag);
     return means === undefined ? [] : { name: flag.slice(2), means };
   });
 }
@@ -85,7 +85,7 @@ export function isNeeded({ program }: Pick<LostFile, "program">): boolean {
   return isKubeadms(program) || program === "kubelet";
 }
 
-export function stillNeeded(
+export function filesStillNeeded(
   lost: readonly LostFile[],
   { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
 ): LostFile[] {
@@ -105,7 +105,7 @@ export function startWithout(
   );
   for (const { namedBy, path } of lost.filter(({ path }) => !said.has(path))) {
     if (!mode.foretells) said.add(path);
-    say(`kube-apiserver starts WITHOUT "${path}" (${namedBy}), as you chose: ${choiceOf(namedBy)}`);
+    say(`kube-apiserver starts WITHOUT "${path}" (${namedBy}), as you chose: ${startWithoutFlag(namedBy)}`);
     told({ what: "flag", did: "given up", flag: namedBy, path });
   }
   return lost.length === 0 ? manifest : withoutFlags(manifest, lost);
@@ -207,7 +207,7 @@ export function flagsToComeBack(now: Manifest, wanted: Manifest): HostFile[] {
 export function endGivenUp({ node }: { node: Node }) {
   const manifest = attempt(() => readManifest(manifestPath({ node }, API)), undefined);
   const paths = manifest ? named(manifest).map(({ path }) => path) : [];
-  const isBack = ({ option, files = [] }: Word) =>
+  const isBack = ({ option, files = [] }: SavedOption) =>
     option === "start-without" && files.every((path) => exists(path) && paths.includes(path));
   for (const { value, files = [] } of wordsOf("start-without").filter(isBack))
     for (const path of files) told({ what: "flag", did: "back", flag: `--${value}`, path });

@@ -108,7 +108,7 @@ export function mustIssue(cp: ControlPlaneNode): boolean {
 function serverActions(cp: ControlPlaneNode, superAdmin = false): PkiAction[] {
   const rows = kubeconfigRows(cp.facts, { superAdmin: superAdmin || wantsSuperAdmin(cp) });
   const kubeconfigs = rows.filter((row) => row.name !== "kubelet");
-  return actionsFor({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, cp.facts, ensureOptions(cp));
+  return actionsFor({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, cp.facts, optionsForEnsure(cp));
 }
 
 /** Part 2's. Errors: as `wantedManifests`. */
@@ -127,14 +127,14 @@ export async function runningHere({ node }: ControlPlaneNode): Promise<Container
 /** All control plane nodes have these keys in common. */
 export function sharedActions(cp: ControlPlaneNode, newCas?: NewCas): PkiAction[] {
   const shared = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
-  return actionsFor(shared, cp.facts, ensureOptions(cp, newCas));
+  return actionsFor(shared, cp.facts, optionsForEnsure(cp, newCas));
 }
 
 /**
  * How this node's PKI is treated. The evidence for a key is read only where the key is not sound, names from
  * before only where one is issued.
  */
-export function ensureOptions(
+export function optionsForEnsure(
   cp: ControlPlaneNode,
   newCas?: NewCas,
 ): ActionOptions & { asideDir: string; alsoFor: (row: Cert) => string[] } {

@@ -15,7 +15,7 @@ import { podTrust, saKeyIsNew } from "../facts/sa-key.ts";
 import { attempt } from "../fail.ts";
 import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { manifestDifferences, withoutOldSaKey } from "../manifests/repair-changes.ts";
-import { saidAt, type Word, wordsOf } from "../node/words.ts";
+import { type SavedOption, saidAt, wordsOf } from "../node/words.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
 import { asMoved } from "../pki/addresses.ts";
 import { trustsCa } from "../pki/certificate.ts";
@@ -76,7 +76,7 @@ export async function* trustChecks(
 function tokenAnswer(
   secret: tokens.TokenSecret,
   trust: tokens.TokenTrust,
-  givenUp: Word | undefined,
+  givenUp: SavedOption | undefined,
 ): Answer {
   if (!tokens.isFilled(secret)) return "no token yet: the controller-manager fills it";
   if (tokens.isCurrent(secret, trust)) return "verifies";

@@ -15,7 +15,7 @@ import { hasNewKeys } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { machinesOn } from "../facts/said.ts";
-import { pathsGivenUp, saidAt, type Word } from "../node/words.ts";
+import { pathsGivenUp, type SavedOption, saidAt } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
@@ -59,7 +59,7 @@ function* nodeRows(
   cp: ControlPlaneNode,
   api: KubeApi,
   { there, renewals, notRenewed, deaf }: Seen,
-  { caPem, well, away = [] }: { caPem: string; well: WellAnswers; away?: readonly Word[] },
+  { caPem, well, away = [] }: { caPem: string; well: WellAnswers; away?: readonly SavedOption[] },
 ): Generator<CheckRow> {
   const [serving, late] = [servingByCa(cp), new Set(notRenewed)];
   for (const node of cp.cluster.nodes) {
@@ -84,7 +84,7 @@ function* nodeRows(
   }
 }
 
-async function awayAnswer(node: KnownNode, word: Word, cp: ControlPlaneNode): Promise<Answer> {
+async function awayAnswer(node: KnownNode, word: SavedOption, cp: ControlPlaneNode): Promise<Answer> {
   const { name, controlPlane, claimed } = node;
   if ((await machinesOn([node])).length === 0) return { warning: saidAt(word) };
   const files = pathsGivenUp().map((path) => path.slice(1));

@@ -184,7 +184,7 @@ export function countBack(names: readonly string[]) {
   endWordsOf(names);
 }
 
-export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
+export function printSilentNodes({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
   countBack(here);
   if (unrepaired.length > 0)
     say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);

@@ -25,7 +25,7 @@ import { kubeletKubeconfig, readKubeconfig, serverIn, withTrust } from "../pki/k
 import { whoAnswers } from "../pki/served.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves } from "../this-run.ts";
+import { noteUnfinished } from "../this-run.ts";
 import { waitFor } from "../wait-for.ts";
 import { dropTokenFile, type TokenFile } from "./token-file.ts";
 
@@ -40,7 +40,7 @@ const JOINING = "join";
 
 /** After this the kubelet does the rest, without this run, too. */
 export function passPointOfNoReturn() {
-  leaves(
+  noteUnfinished(
     JOINING,
     "this worker's kubelet has the new trust and continues by itself: it asks for its certificate, and renews its Lease with it. The same command again waits for that; where no certificate comes, it puts the old files back",
   );
@@ -110,7 +110,7 @@ function copyTrust({ kubelet }: Node): Copied {
 
 /** Also where the run that brought it so far was cut off. */
 export function endJoin({ kubelet }: Node, tokenFile: string) {
-  leaves(JOINING, undefined);
+  noteUnfinished(JOINING, undefined);
   for (const { dir } of rescueFolders().filter(({ dir }) => exists(`${dir}/${UNFINISHED}`))) {
     if (exists(kubelet.bootstrapKubeconfig)) removeFile(kubelet.bootstrapKubeconfig);
     removeFile(`${dir}/${UNFINISHED}`);
@@ -134,7 +134,7 @@ export async function rollBack(
     await systemctlKubelet("start");
     return false;
   }
-  leaves(JOINING, undefined);
+  noteUnfinished(JOINING, undefined);
   for (const { path, existed } of saved.files)
     troubles.push(
       await failOf(() =>

@@ -29,6 +29,7 @@ import { identitiesOf } from "./identities.ts";
 import { OF_WINDOWS, servingByCa } from "./nodes-seen.ts";
 import {
   comeBack,
+  countAsBackWithoutCertificate,
   type Following,
   noteOf,
   probePorts,
@@ -36,7 +37,6 @@ import {
   type Scene,
   sayReturned,
   setScene,
-  unserved,
 } from "./waiting-state.ts";
 
 /** Milliseconds. */
@@ -58,7 +58,7 @@ export async function watchNodesReturn(
     return say(
       `would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`,
     );
-  await nodesReturn({
+  await waitForNodes({
     ...(await knownOf(cp, api, without)),
     expected,
     serving: servingByCa(cp),
@@ -98,7 +98,7 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
   if (!known.joining)
     throw new Fail("There is no token of this kit", { hint: `${command("03-workers open")} makes one` });
   const limit = { seconds: TOKEN_HOURS * 3600, whileTokenLasts: true } as const;
-  const { away } = await nodesReturn({ ...known, expected, serving: false, ...limit });
+  const { away } = await waitForNodes({ ...known, expected, serving: false, ...limit });
   if (away.length > 0)
     say(
       `the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`,
@@ -126,7 +126,7 @@ async function knownOf(cp: ControlPlaneNode, api: KubeApi, without: readonly str
 }
 
 /** The benchmark calls it, too. */
-export async function nodesReturn(options: Return) {
+export async function waitForNodes(options: Return) {
   const scene = setScene(options, options.joining ? await allRenewals(options.api) : new Map());
   const ending = new AbortController();
   const followers = [followServing, followClients, followLeases].map((follower) => {
@@ -184,7 +184,8 @@ async function allBack(scene: Scene, looked: Promise<unknown>) {
   const every = whileTokenLasts ? { every: 300 } : {};
   const limit = { seconds, hint: () => hintForLateNodes(scene), say, ...every };
   await waitFor(what, look, limit).catch((cause: unknown) => {
-    for (const node of [...away.values()]) if (node.renewsSince !== undefined) unserved(scene, node);
+    for (const node of [...away.values()])
+      if (node.renewsSince !== undefined) countAsBackWithoutCertificate(scene, node);
     if (away.size === 0) return;
     throw new Fail(`${away.size} of ${expected.length} nodes have not come back: ${namesOf(scene)}`, {
       hint: hintForLateNodes(scene),

@@ -6,7 +6,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { FEW, listed, quoteUntrusted } from "../plain.ts";
-import { count, Progress } from "../progress.ts";
+import { formatNumber, Progress } from "../progress.ts";
 import { say } from "../run.ts";
 import type { Csr } from "./csr.ts";
 import type { Joining } from "./csr-rules.ts";
@@ -89,7 +89,7 @@ export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
     /** Nodes whose Lease and certificate are good, but whose port cannot be reached from here. */
     unreachable: [] as string[],
     /** Nodes that renew their Lease, but have no serving certificate of the CA, each with its CSR and why. */
-    unserved: [] as string[],
+    withoutCertificate: [] as string[],
     /** Nodes whose kubelet signs its own serving certificate: it asks nobody. */
     selfSigned: [] as string[],
     progress: new Progress("nodes back", options.expected.length),
@@ -106,30 +106,31 @@ export function comeBack({ away, expected, serving, progress }: Scene, { node }:
 
 export function noteOf({ serving, approved, issued, refused }: Scene): string | undefined {
   if (!serving) return undefined;
-  return `serving CSRs: ${count(approved)} approved, ${count(issued)} issued${refused.size > 0 ? `, ${count(refused.size)} not approved` : ""}`;
+  return `serving CSRs: ${formatNumber(approved)} approved, ${formatNumber(issued)} issued${refused.size > 0 ? `, ${formatNumber(refused.size)} not approved` : ""}`;
 }
 
 export function sayReturned(scene: Scene) {
-  const { expected, away, refused, doubles, unreachable, unserved, selfSigned } = scene;
-  const back = `${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`;
+  const { expected, away, refused, doubles, unreachable, withoutCertificate, selfSigned } = scene;
+  const back = `${formatNumber(expected.length - away.size)} of ${formatNumber(expected.length)} nodes are back`;
   if (expected.length > FEW) say([back, noteOf(scene)].filter(Boolean).join("; "));
   if (doubles.size > FEW)
     say(
-      `WARNING: ${count(doubles.size - FEW)} more CSRs in the name of nodes that already have a certificate`,
+      `WARNING: ${formatNumber(doubles.size - FEW)} more CSRs in the name of nodes that already have a certificate`,
     );
-  if (refused.size > FEW) say(`${count(refused.size - FEW)} more CSRs were not approved: kubectl get csr`);
+  if (refused.size > FEW)
+    say(`${formatNumber(refused.size - FEW)} more CSRs were not approved: kubectl get csr`);
   if (unreachable.length > 0)
     say(
       `warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`,
     );
   if (selfSigned.length > 0)
     say(`self-signed by the kubelet, so no CSR for a serving certificate comes: ${listed(selfSigned)}`);
-  if (unserved.length > 0) {
+  if (withoutCertificate.length > 0) {
     say(
       "warning: these nodes have no serving certificate of the CA, so kubectl logs and exec may not work there:",
     );
-    for (const line of unserved.slice(0, FEW)) say(`  ${quoteUntrusted(line)}`);
-    if (unserved.length > FEW) say(`  and ${count(unserved.length - FEW)} more`);
+    for (const line of withoutCertificate.slice(0, FEW)) say(`  ${quoteUntrusted(line)}`);
+    if (withoutCertificate.length > FEW) say(`  and ${formatNumber(withoutCertificate.length - FEW)} more`);
     say(
       "  Does the name or address in the CSR belong to that node (ip addr there)? Yes: kubectl certificate approve CSR. No: find out who controls that node",
     );
@@ -171,7 +172,7 @@ export function probePorts(scene: Scene) {
     if (node.renewsSince === undefined) continue;
     const quietSince = node.refused?.at ?? node.renewsSince;
     if (!node.approved && (node.refused || node.lastAnswer) && quietSince <= longAgo) {
-      unserved(scene, node);
+      countAsBackWithoutCertificate(scene, node);
       continue;
     }
     const isPromised = node.approved && node.issuedAt === undefined;
@@ -180,7 +181,7 @@ export function probePorts(scene: Scene) {
 }
 
 /** A node that renews its Lease is back, whatever its port shows: that is a warning. */
-export function unserved(scene: Scene, away: Away) {
+export function countAsBackWithoutCertificate(scene: Scene, away: Away) {
   const { node, refused, approved, lastAnswer } = away;
   if (!refused && lastAnswer === "unreachable") {
     scene.unreachable.push(node.name);
@@ -190,7 +191,7 @@ export function unserved(scene: Scene, away: Away) {
     ? "its request is approved, and its certificate is not there yet"
     : "its port 10250 shows another certificate, and it asks for none";
   if (lastAnswer === "own") scene.selfSigned.push(node.name);
-  else scene.unserved.push(`${node.name}: ${refused ? `${refused.csr}: ${refused.why}` : seen}`);
+  else scene.withoutCertificate.push(`${node.name}: ${refused ? `${refused.csr}: ${refused.why}` : seen}`);
   comeBack(scene, away, "back, without a serving certificate of the CA");
 }
 
@@ -204,7 +205,8 @@ async function probe(scene: Scene, away: Away) {
   if (answer !== "serves") away.lastAnswer = answer;
   const isLongAgo = away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS;
   if (answer === "serves") comeBack(scene, away);
-  else if (answer === "own" || (answer === "unreachable" && isLongAgo)) unserved(scene, away);
+  else if (answer === "own" || (answer === "unreachable" && isLongAgo))
+    countAsBackWithoutCertificate(scene, away);
   else {
     away.nextProbe = Date.now() + away.pause;
     away.pause = Math.min(away.pause * 2, LAST_PAUSE);

@@ -12,7 +12,7 @@ import type { RunningPod } from "../facts/pod-trust.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { isHeard } from "../pki/served.ts";
 import { FEW, listed } from "../plain.ts";
-import { count, Progress, sayNames } from "../progress.ts";
+import { formatNumber, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { scaledTimeout, undefinedOnTimeout, waitFor } from "../wait-for.ts";
@@ -78,7 +78,8 @@ async function testAll(api: KubeApi, from: string): Promise<Shown> {
 
 function shown(missed: readonly Missed[], tried: number): Shown {
   const few = missed.slice(0, FEW).map(({ node, why }) => `test pod on ${node}: ${why}`);
-  const left = missed.length > FEW ? [...few, `test pods on ${count(missed.length - FEW)} more nodes`] : few;
+  const left =
+    missed.length > FEW ? [...few, `test pods on ${formatNumber(missed.length - FEW)} more nodes`] : few;
   const [first] = missed;
   if (!first || missed.length < tried || !missed.every(({ sandbox }) => sandbox)) return { left };
   const noNetwork = new Fail(`no node gives a new pod a network: ${first.node}: ${first.why}`, {

@@ -13,7 +13,7 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
 import { type AwayNodes, isThere, label, type PodOwner } from "./pod-owners.ts";
-import { AGAIN, podsOf } from "./rollout-status.ts";
+import { podsOf, RUN_AGAIN_HINT } from "./rollout-status.ts";
 
 /** How long a PodDisruptionBudget, the end of a pod and a new pod may take, each. */
 const SECONDS = 300;
@@ -120,7 +120,7 @@ export async function evictInTurn(
     const names = some.map(({ metadata }) => metadata.name).join(" ");
     await waitFor(`${label(owner)} to have a new pod for ${names}`, areBack, {
       ...{ seconds: SECONDS, easing: true },
-      hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; see whether its controller runs; ${AGAIN}`,
+      hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; see whether its controller runs; ${RUN_AGAIN_HINT}`,
     });
     before = readyPods;
   }
@@ -140,7 +140,7 @@ export async function evict(api: KubeApi, owner: PodOwner, pod: RunningPod) {
   const end = await waitFor(`${namespace}/${name} to be evicted`, isEvicted, {
     seconds: SECONDS,
     easing: true,
-    hint: `${shell`kubectl -n ${namespace} get pdb`}; ${AGAIN}`,
+    hint: `${shell`kubectl -n ${namespace} get pdb`}; ${RUN_AGAIN_HINT}`,
   });
   if (end instanceof Fail) throw end;
   await waitFor(`${namespace}/${name} to be gone`, isGone, {
@@ -193,7 +193,7 @@ export async function neverAllowed(
   return (
     tight &&
     new Fail(`the PodDisruptionBudget "${name}" allows no eviction, even if all its pods are Ready`, {
-      hint: `${shell`kubectl -n ${owner.namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`} (one after the other), or: ${shell`kubectl -n ${owner.namespace} edit pdb ${name!}`}, ${AGAIN}`,
+      hint: `${shell`kubectl -n ${owner.namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`} (one after the other), or: ${shell`kubectl -n ${owner.namespace} edit pdb ${name!}`}, ${RUN_AGAIN_HINT}`,
     })
   );
 }

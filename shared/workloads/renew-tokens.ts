@@ -32,8 +32,8 @@ import {
   tokenVerifier,
 } from "../pki/sa-keys.ts";
 import { FEW, listed } from "../plain.ts";
-import { count, Progress, sayNames } from "../progress.ts";
-import { forGood, mode, say } from "../run.ts";
+import { formatNumber, Progress, sayNames } from "../progress.ts";
+import { mode, say, sayNoUndo } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { exchangeManifest, waitForKeys } from "../static-pods/take-up.ts";
 import { waitFor } from "../wait-for.ts";
@@ -150,7 +150,7 @@ async function tokenWriter(api: KubeApi, trust: SigningTrust) {
       serviceAccountUid: stale.accountUid,
     };
     const token = stale.tokenVerifies ? undefined : await sign?.({ namespace, secretName, ...account });
-    if (token && !warned) forGood("tokens");
+    if (token && !warned) sayNoUndo("tokens");
     warned ||= token !== undefined;
     const data: Record<string, string> = token ? { token: encoded(token) } : {};
     if (!stale.caIsCurrent) data["ca.crt"] = encoded(trust.caPem);
@@ -177,7 +177,7 @@ async function reviewAll(api: KubeApi, tokens: string[]) {
   const accepts = (token: string) =>
     waitFor("the API to accept a new token", () => review(api, token), limit);
   await inParallel(tokens, WIDTH, accepts);
-  if (tokens.length > 0) say(`${count(tokens.length)} of the new tokens: accepted by the API`);
+  if (tokens.length > 0) say(`${formatNumber(tokens.length)} of the new tokens: accepted by the API`);
 }
 
 function notAsWritten(secret: TokenSecret): Fail {
@@ -206,7 +206,7 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   if (!manifest)
     throw new Fail(`There is no "${path}"`, { hint: "run part 2 first: ./bunw scripts/02-control-plane.ts" });
   const bare = withoutOldSaKey(manifest, pki);
-  if (kids.length > 0) forGood("oldKey", { DIR: `${cp.asideDir}${pki}` });
+  if (kids.length > 0) sayNoUndo("oldKey", { DIR: `${cp.asideDir}${pki}` });
   if (bare !== manifest) {
     say(RESTART);
     // one that waits for its balancers serves meanwhile

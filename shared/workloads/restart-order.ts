@@ -13,7 +13,7 @@ import { containerEnd } from "../facts/ended-container.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { MOUNT_LAG_MS, NOT_YET } from "../facts/pod-trust.ts";
 import { podTrust, tokenKeys } from "../facts/sa-key.ts";
-import { keepSaid, leftOut, withWords } from "../facts/said.ts";
+import { nodesToSkip, saveOptions, withWords } from "../facts/said.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -22,7 +22,7 @@ import { caText } from "../pki/examine.ts";
 import { saPubText } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { fewLines, type LineOfMany, LinesOfMany, sayNames } from "../progress.ts";
-import { forGood, mode, say } from "../run.ts";
+import { mode, say, sayNoUndo } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { reallyOut } from "../workers/away.ts";
@@ -53,7 +53,7 @@ export async function readyForPart4(cp: ControlPlaneNode, typed: LeftOut) {
   const trust = trustHere(cp);
   refuseReduced(cp);
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
-  const out = await reallyOut(cp, api, await leftOut(cp, named));
+  const out = await reallyOut(cp, api, await nodesToSkip(cp, named));
   const nodeNames = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const known = cp.cluster.nodes.map(({ name }) => name).filter((name) => nodeNames.has(name));
   const nodes = known.filter((name) => !leftNames(out).includes(name));
@@ -62,11 +62,11 @@ export async function readyForPart4(cp: ControlPlaneNode, typed: LeftOut) {
   const away = known.filter((name) => out.without.includes(name));
   if (away.length > 0) say(`away: ${listed(away)}. Their pods stay, and no rollout waits for them`);
   say(`${nodes.length} of ${known.length} nodes renew their Lease; the controller-manager runs in full`);
-  keepSaid(cp);
+  saveOptions(cp);
   return { api, trust, nodes, out };
 }
 
-export type Ready = Awaited<ReturnType<typeof readyForPart4>>;
+export type PartFourInput = Awaited<ReturnType<typeof readyForPart4>>;
 
 function trustHere(cp: ControlPlaneNode): SigningTrust {
   const { certificatesDir: pki, externalSigner, withoutSaPub } = cp.facts;
@@ -161,7 +161,7 @@ export async function restartInOrder(api: KubeApi, groups: readonly Group[], aro
   const end: End = { left: [], notes: [] };
   let todo = groups.filter((group) => restartsOf(group).length > 0);
   if (todo.length === 0) say("nothing to restart");
-  else forGood("restarts");
+  else sayNoUndo("restarts");
   if (!mode.dryRun) await removeLeftCanaries(api);
   while (todo.length > 0) {
     const pass = await inOrder(api, todo, way);

@@ -83,14 +83,14 @@ export function rolloutState(
 /** deployment.spec.progressDeadlineSeconds is over (pkg/controller/deployment/util: TimedOutReason). */
 const DEADLINE = "ProgressDeadlineExceeded";
 
-export const AGAIN = "then run the same line again";
+export const RUN_AGAIN_HINT = "then run the same line again";
 
 /** Errors: Fail if a restart would wait for people: a pause, or a changed template that they have not rolled out yet. */
 export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
   const { namespace, name } = owner;
   if (spec.paused)
     throw new Fail("it is paused, and kubectl rollout restart refuses that, too", {
-      hint: `${shell`kubectl -n ${namespace} rollout resume deployment/${name}`} (rolls out what was changed meanwhile), ${AGAIN}`,
+      hint: `${shell`kubectl -n ${namespace} rollout resume deployment/${name}`} (rolls out what was changed meanwhile), ${RUN_AGAIN_HINT}`,
     });
   if (spec.updateStrategy?.type !== "OnDelete") return;
   const isSet = owner.controller === "DaemonSet";

@@ -15,9 +15,9 @@ import { scaledTimeout, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed, type PodLists } from "./evict.ts";
 import { type AwayNodes, awayNames, below, isOn, label, type PodOwner } from "./pod-owners.ts";
 import {
-  AGAIN,
   howToLookAt,
   podsOf,
+  RUN_AGAIN_HINT,
   refuseHeld,
   rolloutState,
   type Workload,
@@ -107,7 +107,7 @@ async function rollOut(
   const named = (pods: RunningPod[]) => listed(pods.map(({ metadata }) => metadata.name));
   throw new Fail(
     `a StatefulSet creates no new pod after ${named(waiting)} on ${awayNames(waiting)}. Unchanged: ${named(rest)}`,
-    { hint: `wait until that node is back, ${AGAIN}` },
+    { hint: `wait until that node is back, ${RUN_AGAIN_HINT}` },
   );
 }
 
@@ -150,7 +150,7 @@ async function rolledOut(api: KubeApi, owner: PodOwner, { away, ready }: { away:
     // by then `look` has said why, if the API answers
     seconds: seconds + SECONDS,
     easing: true,
-    hint: `${howToLookAt(owner)}; ${AGAIN}`,
+    hint: `${howToLookAt(owner)}; ${RUN_AGAIN_HINT}`,
   });
   if (over instanceof Fail) throw over;
   return over!;
@@ -163,7 +163,7 @@ async function stuck(
 ): Promise<Fail> {
   const why = await whyNot(api, owner, workload);
   return new Fail(`its rollout does not continue: ${words}${why ? `: ${why}` : ""}`, {
-    hint: `${howToLookAt(owner)}; ${AGAIN}`,
+    hint: `${howToLookAt(owner)}; ${RUN_AGAIN_HINT}`,
   });
 }
 
@@ -249,7 +249,7 @@ async function notBack(
   const why = (await whyNot(api, owner, workload)) || reason;
   const rest = owner.pods.length - renewed - without.length;
   const more = rest > 0 ? `; its other ${rest} old pods keep running, as hardly any new one comes` : "";
-  const hint = `${shell`kubectl -n ${owner.namespace} get pods -o wide --selector ${selectorOf(workload)}`}; ${AGAIN}`;
+  const hint = `${shell`kubectl -n ${owner.namespace} get pods -o wide --selector ${selectorOf(workload)}`}; ${RUN_AGAIN_HINT}`;
   const words = `no new pod that is Ready on ${listed(without)}: ${why}${more}`;
   return without.length < renewed ? new FewNodesLeft(words, { hint }) : new Fail(words, { hint });
 }

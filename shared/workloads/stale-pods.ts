@@ -24,7 +24,7 @@ import { Fail, Refused } from "../fail.ts";
 import { endWords, keepOwn, wordsOf } from "../node/words.ts";
 import { trustsCa } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
-import { count } from "../progress.ts";
+import { formatNumber } from "../progress.ts";
 import { sayWhile } from "../wait-for.ts";
 import { howToRestart, label, once, ownerName, type PodOwner, podOwner } from "./pod-owners.ts";
 import { trustReached } from "./root-ca.ts";
@@ -108,7 +108,8 @@ const AT_ONCE = 50;
 
 async function ownersOf(stale: ReadonlyMap<RunningPod, Date>, api: KubeApi) {
   const [find, owners] = [once(api), new Map<RunningPod, PodOwner>()];
-  const what = () => `the owners of pods, ${count(owners.size)} of ${count(stale.size)} are known`;
+  const what = () =>
+    `the owners of pods, ${formatNumber(owners.size)} of ${formatNumber(stale.size)} are known`;
   const ask = () =>
     inParallel(stale, AT_ONCE, async ([pod, since]) => owners.set(pod, await podOwner(find, pod, since)));
   await sayWhile(what, NO_ANSWER_HINT, ask, { within: true });

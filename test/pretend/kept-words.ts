@@ -1,7 +1,7 @@
 /** What the operator has said, as a script has kept it: the text of words.json. */
-import type { Word } from "../../shared/node/words.ts";
+import type { SavedOption } from "../../shared/node/words.ts";
 
-type Said = Partial<Word> & Pick<Word, "option" | "value">;
+type Said = Partial<SavedOption> & Pick<SavedOption, "option" | "value">;
 
 export function keptWords(said: readonly Said[], over: readonly Said[] = []): string {
   const at = new Date().toISOString();

@@ -12,7 +12,7 @@ const NAMES: Record<string, number> = {
   "shared/api": 1,
   "shared/facts": 20,
   "shared/node": 8,
-  "shared/plan": 18,
+  "shared/plan": 17,
   "shared/restore": 1,
   "shared/salvage": 2,
   "shared/static-pods": 2,

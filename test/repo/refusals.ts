@@ -86,7 +86,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "node-to-repair.ts refuseNoMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed; file-tree.ts refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
+    of: "node-to-repair.ts refuseUnlessMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed; file-tree.ts refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
@@ -96,7 +96,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "plan.ts main",
     why: "the plan reads the same before it prints anything, and ends with it",
-    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; all-members.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose proved refuseLater; cluster.ts need storedConfiguration parsedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts failIfDamaged; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; file-system.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; file-tree.ts refuseOthersLink; all-members.ts refuseLiving; unheard.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
+    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; all-members.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withHintAboutFolder; etcd-place.ts choose proved refuseLater; cluster.ts need storedConfiguration parsedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts failIfDamaged; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; file-system.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; file-tree.ts refuseOthersLink; all-members.ts refuseLiving; unheard.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
   },
   {
     shownBy: "plan-facts.ts factsForPlan",
@@ -118,7 +118,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",
-    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson orStarting; kube-api.ts KubeApi; all-members.ts noClient proveMembers proveSameKeys refuseSignsOfLife; unheard.ts refuseLearner refuseNeverStarted; own-etcd.ts NO_CLIENT showsNothing; unheard.ts noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; own-etcd.ts refuseOtherData; unit-files.ts refuseOtherCa; client.ts EtcdClient pieceIn; ensure.ts readSigner; wait.ts allBack watchNodesReturn",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson orStarting; kube-api.ts KubeApi; all-members.ts noClient proveSameData proveSameKeys refuseSignsOfLife; unheard.ts refuseLearner refuseNeverStarted; own-etcd.ts NO_CLIENT showsNothing; unheard.ts noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; own-etcd.ts refuseOtherData; unit-files.ts refuseOtherCa; client.ts EtcdClient pieceIn; ensure.ts readSigner; wait.ts allBack watchNodesReturn",
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",

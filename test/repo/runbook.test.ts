@@ -5,7 +5,7 @@ import { $, Glob } from "bun";
 import { SEVERITIES } from "../../shared/checks/kinds.ts";
 import { courseFrom, type Known, TASKS, type Task } from "../../shared/facts/course.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
-import { FOR_GOOD } from "../../shared/run.ts";
+import { IRREVERSIBLE } from "../../shared/run.ts";
 import { helpOf } from "./help.ts";
 import { blank, kitSources } from "./sources.ts";
 
@@ -90,7 +90,7 @@ test("the runbook says what cannot be taken back, and the way back, in the scrip
     what: what!,
     back: back!,
   }));
-  const wanted = Object.values(FOR_GOOD).map((row) => ({
+  const wanted = Object.values(IRREVERSIBLE).map((row) => ({
     what: row.what as string,
     back: "back" in row ? (row.back as string) : "none",
   }));

@@ -14,7 +14,7 @@ import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { waitFor } from "../../shared/wait-for.ts";
 import { identities } from "../../shared/workers/identities.ts";
-import { nodesReturn } from "../../shared/workers/wait.ts";
+import { waitForNodes } from "../../shared/workers/wait.ts";
 import { NO_TLS, pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS, healthyCp, type Objects, otherCa } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
@@ -405,7 +405,7 @@ test("a node whose address another one claims is not waited for without end: it 
   });
   using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
   using box = sandbox();
-  const returned = await nodesReturn({
+  const returned = await waitForNodes({
     api: new KubeApi({ server: api.url, ca: NO_TLS }),
     ...{
       expected: [honest],
@@ -475,7 +475,7 @@ test.each<[string, object, string[]]>([
       objects: { ...asObjects(await ask("w1"), await ask("w2")), [`${LEASES}/w2`]: lease(-1), ...nodes },
     });
     using _box = sandbox();
-    await nodesReturn({
+    await waitForNodes({
       api: new KubeApi({ server: api.url, ca: NO_TLS }),
       ...{ expected: [honest], caPem: before.cert, since: madeAt(before.cert), serving: false, seconds: 60 },
       identities: identities({ ...known, nodes: [liar, honest] }),
@@ -505,7 +505,7 @@ test("what is there when the waiting begins is looked at, and decided on, howeve
   const csr = await servingCsr({ name: "csr-w1", subject: as("w1"), sans: [dns("w1")] });
   using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
   using _box = sandbox();
-  const returned = nodesReturn({
+  const returned = waitForNodes({
     api: new KubeApi({ server: api.url, ca: NO_TLS }),
     ...{ expected: nodes, caPem: before.cert, since: madeAt(before.cert), serving: false, seconds: 0 },
     identities: identities({ ...known, nodes }),
@@ -529,7 +529,7 @@ test.each([
   using _box = sandbox();
   const since = new Date(Date.now() - 10_000 + secondsBefore * 1000);
   const failed = await failOf(() =>
-    nodesReturn({
+    waitForNodes({
       api: new KubeApi({ server: api.url, ca: NO_TLS }),
       ...{ expected: [node], caPem: before.cert, since, serving: false, seconds: 0 },
     }),

@@ -4,7 +4,7 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import type { Word } from "../../shared/node/words.ts";
+import type { SavedOption } from "../../shared/node/words.ts";
 import { healthyCp, otherCa } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, pretendNode } from "../pretend/node.ts";
@@ -44,7 +44,7 @@ function skipped(node: Node, at?: string): string[] {
   const paths = ["root/kube-pki-repair-*/words.json", "run/kube-pki-repair-words.json"];
   const [path] = paths.flatMap((one) => [...new Bun.Glob(one).scanSync({ cwd: node.root })]);
   if (path === undefined) return [];
-  const kept = JSON.parse(node.read(`/${path}`)) as { said: Word[] };
+  const kept = JSON.parse(node.read(`/${path}`)) as { said: SavedOption[] };
   const said = kept.said.map((word) => ({ ...word, ...(at && { at }) }));
   if (at) writeFileSync(`${node.root}/${path}`, JSON.stringify({ ...kept, said }));
   return said.flatMap(({ option, value }) => (option === "skip" ? [value] : []));

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, expect, mock, spyOn, test } from "bun:test";
 import { Fail } from "../../shared/fail.ts";
 import { act, answer, answerLines, did, LOOKS, mode, run, say, show, step, tell } from "../../shared/run.ts";
-import { leaves } from "../../shared/this-run.ts";
+import { noteUnfinished } from "../../shared/this-run.ts";
 import { variablesHere } from "../pretend/programs.ts";
 
 const screen = spyOn(console, "error").mockImplementation(() => {});
@@ -67,7 +67,7 @@ test("progress has its verb in front, of a dry run too", async () => {
 });
 
 test("a run begins with nothing that another one in this process left half done", async () => {
-  leaves("kubelet", "this node's kubelet is stopped");
+  noteUnfinished("kubelet", "this node's kubelet is stopped");
   const exit = spyOn(process, "exit").mockImplementation((() => undefined) as never);
   try {
     await run(() => Promise.reject(new Fail("no node", { hint: "look" })));

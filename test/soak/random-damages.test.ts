@@ -31,7 +31,7 @@ import { CERTS } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
 import { restoreManifests } from "../../shared/static-pods/restore.ts";
-import { ensureOptions } from "../../shared/static-pods/work.ts";
+import { optionsForEnsure } from "../../shared/static-pods/work.ts";
 import { healthyCp, makeControlPlane } from "../pretend/cluster.ts";
 import {
   chooseDamage,
@@ -109,7 +109,11 @@ async function repair(newCas: NewCas | undefined): Promise<ControlPlaneNode> {
   const cp = await readControlPlaneNode("/var/lib/etcd");
   const { facts, asideDir } = cp;
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
-  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, ensureOptions(cp, newCas));
+  await ensureMany(
+    { certs: CERTS, kubeconfigs, serviceAccountKey: true },
+    facts,
+    optionsForEnsure(cp, newCas),
+  );
   // part 1 has copied it before: a new CA without that copy would be somebody else's
   copyTree(cp.etcd.dir, rescuedEtcd(cp.rescue));
   await ensureControlPlaneKubelet(cp.node, facts, asideDir);

@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { WORDS_FILE } from "../../shared/node/rescue-folder.ts";
-import type { Word } from "../../shared/node/words.ts";
+import type { SavedOption } from "../../shared/node/words.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { ADDRESS, write } from "../pretend/cluster.ts";
 import { certify, lead, said } from "../pretend/endpoint.ts";
@@ -42,7 +42,7 @@ function naming(text: string, { root }: Pick<Moved, "root">): string[] {
 function movesOf({ root }: Pick<Moved, "root">, when: "said" | "over" = "said"): Record<string, string> {
   const [file] = new Bun.Glob(`kube-pki-repair-*/${WORDS_FILE}`).scanSync({ cwd: `${root}/root` });
   const kept = file
-    ? (JSON.parse(readFileSync(`${root}/root/${file}`, "utf8")) as Record<typeof when, Word[]>)
+    ? (JSON.parse(readFileSync(`${root}/root/${file}`, "utf8")) as Record<typeof when, SavedOption[]>)
     : undefined;
   const pairs = (kept?.[when] ?? [])
     .filter(({ option }) => option === "moved")

@@ -5,7 +5,7 @@
  */
 import type { EtcdData } from "../../etcd-data/data.ts";
 import type { LostFile } from "../../facts/lost-file.ts";
-import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../../objects/stored.ts";
+import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesCleartext } from "../../objects/stored.ts";
 import { orUndefined } from "../../pki/certificate.ts";
 import { isMapping, readYaml } from "../../yaml.ts";
 import type { Disk } from "./disk.ts";
@@ -92,7 +92,7 @@ export function chooseConfig(finds: readonly ConfigFind[], data: EtcdData | unde
   );
   if (meant.length === 0) return { proved: undefined, rivals: [], unproved: versions };
   const [only] = meant;
-  return meant.length === 1 && !writesClear(readYaml(only!.text))
+  return meant.length === 1 && !writesCleartext(readYaml(only!.text))
     ? { proved: only!.text, rivals: [], unproved: [] }
     : { proved: undefined, rivals: meant, unproved: [] };
 }

@@ -10,7 +10,7 @@ import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { type Csr, isPending } from "../../../shared/workers/csr.ts";
-import { nodesReturn } from "../../../shared/workers/wait.ts";
+import { waitForNodes } from "../../../shared/workers/wait.ts";
 import { CSRS, clientCsr } from "../../pretend/csrs.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 
@@ -76,7 +76,7 @@ async function joinAll(
   };
   // Nobody renews a Lease here: it ends with that when it has approved what it saw.
   await failOf(() =>
-    nodesReturn({
+    waitForNodes({
       api: operator,
       expected,
       caPem,

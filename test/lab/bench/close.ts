@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { KubeApi } from "../../../shared/api/kube-api.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { reduced } from "../../../shared/manifests/repair-changes.ts";
-import { count } from "../../../shared/progress.ts";
+import { formatNumber } from "../../../shared/progress.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 import { KUBERNETES } from "../machine/pins.ts";
 import type { Job, Measured } from "./measured.ts";
@@ -115,5 +115,5 @@ export async function measure(what: "close" | "tokens", job: string): Promise<Me
 
 export function closeLine(times: CloseTimes): string {
   const { nodes, approved, issued, refused, foreignLeftAlone, seconds, memory } = times;
-  return `03 close: ${count(nodes)} nodes back in ${seconds.toFixed(1)} s (${count(Math.round(nodes / seconds))}/s), ${count(approved)} CSRs approved, ${count(issued)} issued, ${refused} left alone${foreignLeftAlone ? " and still pending" : " (NOT as they were)"}; ${memory} MB`;
+  return `03 close: ${formatNumber(nodes)} nodes back in ${seconds.toFixed(1)} s (${formatNumber(Math.round(nodes / seconds))}/s), ${formatNumber(approved)} CSRs approved, ${formatNumber(issued)} issued, ${refused} left alone${foreignLeftAlone ? " and still pending" : " (NOT as they were)"}; ${memory} MB`;
 }

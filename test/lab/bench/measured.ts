@@ -6,7 +6,7 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
  */
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { identities } from "../../../shared/workers/identities.ts";
-import { nodesReturn } from "../../../shared/workers/wait.ts";
+import { waitForNodes } from "../../../shared/workers/wait.ts";
 import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";
 import { peakMemory, processorSeconds } from "../machine/program.ts";
 import { type LabFile, pretendNodes } from "./pretend-kubelets.ts";
@@ -50,7 +50,7 @@ async function close(api: KubeApi, { nodes, ca }: Job) {
     nobodys: [],
   };
   const asked = identities({ nodes: known, ...own });
-  const returned = await nodesReturn({
+  const returned = await waitForNodes({
     api,
     expected: known,
     identities: asked,

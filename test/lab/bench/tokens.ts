@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { inParallel, watch } from "../../../shared/api/many.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { tokenVerifier } from "../../../shared/pki/sa-keys.ts";
-import { count } from "../../../shared/progress.ts";
+import { formatNumber } from "../../../shared/progress.ts";
 import { isCurrent, TOKEN_SECRETS, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 import { jobFile, measure } from "./close.ts";
@@ -151,7 +151,7 @@ export function tokensLine({
   const total = [...costs.values()].reduce((sum, cost) => sum + cost, 0);
   const parts = [...costs].map(([name, cost]) => `${name} ${cost.toFixed(2)}`).join(", ");
   return [
-    `04 tokens: ${count(valid)} of ${count(secrets)} valid after ${seconds.toFixed(1)} s (${count(Math.round(secrets / seconds))}/s), ${memory} MB`,
+    `04 tokens: ${formatNumber(valid)} of ${formatNumber(secrets)} valid after ${seconds.toFixed(1)} s (${formatNumber(Math.round(secrets / seconds))}/s), ${memory} MB`,
     `${total.toFixed(2)} ms of processor for a Secret (${parts})`,
     `the article's line ${(sample / articleSeconds).toFixed(1)}/s on ${sample} of them: ${Math.round(ratio)} times as long per Secret`,
   ].join("; ");

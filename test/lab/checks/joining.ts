@@ -12,7 +12,7 @@ import { run } from "../../../shared/run.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { type Csr, isPending } from "../../../shared/workers/csr.ts";
 import { proveServer } from "../../../shared/workers/saved-trust.ts";
-import { nodesReturn } from "../../../shared/workers/wait.ts";
+import { waitForNodes } from "../../../shared/workers/wait.ts";
 import "reflect-metadata";
 import { type Asked, CSRS, clientCsr, dns, privatePem } from "../../pretend/csrs.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
@@ -102,7 +102,7 @@ async function everybodyAsks(lab: ApiLab, holder: KubeApi) {
     given: new Map<string, string>(),
   };
   const expected = NODES.filter(({ name }) => name === "w1" || name === "w2");
-  const returning = nodesReturn({
+  const returning = waitForNodes({
     api: lab.operator,
     expected,
     caPem: lab.caPem,

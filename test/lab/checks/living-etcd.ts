@@ -20,7 +20,7 @@ import { type CertInfo, certInfo, isValidNow } from "../../../shared/pki/certifi
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { renewLeaf } from "../../../shared/pki/renew.ts";
-import { fetchDirectly, servedPem, takesClient, trusting } from "../../../shared/pki/served.ts";
+import { acceptsClientCertificate, fetchDirectly, servedPem, trusting } from "../../../shared/pki/served.ts";
 import { run } from "../../../shared/run.ts";
 import { clusterObjects, FACTS } from "../../pretend/cluster.ts";
 import { external } from "../../pretend/etcd-as-unit.ts";
@@ -205,7 +205,7 @@ async function renewed(folder: string, url: string, { ca, pair }: { ca: Pair; pa
   const seen = async (cert: string) => {
     writeFileSync(`${folder}/pki/cert`, cert);
     const shown = isValidNow(certInfo(await servedPem("127.0.0.1", port)));
-    return [shown, await takesClient({ host: "127.0.0.1", port }, { cert, key: pair.key })];
+    return [shown, await acceptsClientCertificate({ host: "127.0.0.1", port }, { cert, key: pair.key })];
   };
   const before = await seen(ended);
   const after = await seen(renewLeaf(ended, ca));

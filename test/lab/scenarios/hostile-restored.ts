@@ -5,7 +5,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
-import type { Word } from "../../../shared/node/words.ts";
+import type { SavedOption } from "../../../shared/node/words.ts";
 import { INTRUDER_HOME, INTRUDER_PACKAGES } from "../attacker/intruder.ts";
 import { pluginsToken, ROLE } from "../attacker/network-plugin.ts";
 import { mirrorPodOfKubelet } from "../attacker/objects.ts";
@@ -119,7 +119,7 @@ function marks(node: Machine): string[] {
   const files = readdirSync(node.path("/root")).map((name) => node.path(`/root/${name}/${WORDS_FILE}`));
   return files.flatMap((path) =>
     existsSync(path)
-      ? (JSON.parse(readFileSync(path, "utf8")) as { said: Word[] }).said.flatMap(
+      ? (JSON.parse(readFileSync(path, "utf8")) as { said: SavedOption[] }).said.flatMap(
           ({ members = [] }) => members,
         )
       : [],

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
-import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
+import { withDecryption } from "../../../shared/etcd-location/etcd-folders.ts";
 import { write } from "../../pretend/cluster.ts";
 import { CLUSTER_ID, MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -31,7 +31,7 @@ test("live values, the history and values of a running etcd are opened; a deleti
   writeEtcdData(dir, { clusterId: CLUSTER_ID, members: [MEMBER], puts });
   using data = readEtcdData(dir);
   rmSync(dir, { recursive: true });
-  const opened = withOpened(data);
+  const opened = withDecryption(data);
   const text = (value: Uint8Array | undefined) => Buffer.from(value ?? []).toString();
   expect(text(opened.get(LIVE)?.value)).toBe(plainOf(LIVE));
   expect([...opened.list("/")].map(({ value }) => text(value))).toEqual([plainOf(LIVE)]);

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import {
   proveEtcd,
-  proveMembers,
+  proveSameData,
   refuseLiving,
   removeMembers,
   renewalSeconds,
@@ -91,7 +91,7 @@ async function serveMember(
 async function proveThem(peers: never[]) {
   const own = etcdClient(FACTS, ADDRESS)!;
   const proved = { status: await own.status(), answers: new Map() };
-  await proveMembers(own, FACTS, { peers, without: [], proved });
+  await proveSameData(own, FACTS, { peers, without: [], proved });
 }
 
 async function prove(own: Member, other: Member) {

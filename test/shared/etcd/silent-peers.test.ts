@@ -10,7 +10,7 @@ import { actionsFor, type NewCas } from "../../../shared/pki/actions.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
-import { ensureOptions } from "../../../shared/static-pods/work.ts";
+import { optionsForEnsure } from "../../../shared/static-pods/work.ts";
 import { ADDRESS, FACTS } from "../../pretend/cluster.ts";
 import {
   LOST,
@@ -39,7 +39,7 @@ async function waits(other: typeof LOST, options: NodeOptions, newCas?: NewCas, 
     const cp = await controlPlaneToRepair(undefined);
     mode.dryRun = true;
     try {
-      await lookAtPeers(cp, actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas)), {
+      await lookAtPeers(cp, actionsFor(SHARED, cp.facts, optionsForEnsure(cp, newCas)), {
         typed: lostOn,
         said: lostOn,
       });

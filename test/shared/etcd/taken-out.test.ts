@@ -1,7 +1,7 @@
 /** Which nodes were taken out of etcd: its own answers say so, and a silence says nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
-import { leftOut, takenOut } from "../../../shared/facts/said.ts";
+import { nodesToSkip, takenOut } from "../../../shared/facts/said.ts";
 import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT } from "../../pretend/etcd.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { MEMBER } from "../../pretend/node.ts";
@@ -31,7 +31,7 @@ test.each([
   const members = [MEMBER, TAKEN_OUT];
   await lookAt({ kind: "healthy control plane node", members }, async ({ root, stored }, said) => {
     using _etcd = serveEtcd(root, sameEtcd(stored));
-    const left = await leftOut(await controlPlaneToRepair(undefined), { without: ["w2"], lost });
+    const left = await nodesToSkip(await controlPlaneToRepair(undefined), { without: ["w2"], lost });
     expect(left).toEqual({ gone: ["w2"], without: [], lost: ["w2"] });
     expect(said.filter((line) => line.includes("no member of etcd any more"))).toHaveLength(times);
   });

@@ -10,7 +10,7 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { shownBy } from "../../../shared/etcd/peers.ts";
 import { believedNames } from "../../../shared/etcd-data/members.ts";
 import { memberFolders, namesOf } from "../../../shared/etcd-location/etcd-candidates.ts";
-import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
+import { withDecryption } from "../../../shared/etcd-location/etcd-folders.ts";
 import { knownHere, stoppedProcesses } from "../../../shared/evidence/owners.ts";
 import {
   type Decision,
@@ -191,7 +191,7 @@ async function namesEncryption(node: string, suffix: string, labelled?: string):
   });
   using box = sandbox();
   write(`${box.dir}/srv/a`, encryptionConfig("secretbox", secret));
-  return Buffer.from(withOpened(data).get(at)!.value).toString() === "{}";
+  return Buffer.from(withDecryption(data).get(at)!.value).toString() === "{}";
 }
 
 /** Whether cluster-info in etcd's data is heard where it is asked where the API is. */

@@ -7,10 +7,10 @@ import { command, inArrows, inOneLine } from "../../../shared/again.ts";
 import {
   courseFrom,
   type Known,
-  part1,
   type Task,
+  todoOfPart1,
+  todosIfKeysAreLost,
   wayFrom,
-  withoutKeys,
 } from "../../../shared/facts/course.ts";
 
 /** [damage, its tasks; here OWN is what every control plane node does]; alone, if not said otherwise. */
@@ -77,13 +77,13 @@ test.each([
   [["etcd-ca", "sa"], "--new-cas"],
   [["ca"], "--new-cas"],
 ] as const)("part 1 makes the lost keys %p with the option %p", (names, option) => {
-  expect(part1(names).command).toBe(`./bunw scripts/01-etcd.ts ${option}`.trim());
-  expect(part1(names, { etcd: "elsewhere" }).command).toStartWith("./bunw scripts/00-assess.ts ");
-  expect(part1(names, { etcd: "unit" }).command).toStartWith("./bunw scripts/00-assess.ts ");
+  expect(todoOfPart1(names).command).toBe(`./bunw scripts/01-etcd.ts ${option}`.trim());
+  expect(todoOfPart1(names, { etcd: "elsewhere" }).command).toStartWith("./bunw scripts/00-assess.ts ");
+  expect(todoOfPart1(names, { etcd: "unit" }).command).toStartWith("./bunw scripts/00-assess.ts ");
 });
 
 test("where keys are nowhere to be found, old tokens are kept valid before part 1, and only where they can be", () => {
-  expect(inOneLine(withoutKeys(["ca", "sa"], "in tokens"))).toBe(
+  expect(inOneLine(todosIfKeysAreLost(["ca", "sa"], "in tokens"))).toBe(
     "./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas",
   );
   for (const [lost, oldKey] of [
@@ -91,14 +91,14 @@ test("where keys are nowhere to be found, old tokens are kept valid before part 
     [["ca", "sa"], "lost"],
     [["ca"], "in tokens"],
   ] as const)
-    expect(inOneLine(withoutKeys(lost, oldKey))).toBe("./bunw scripts/01-etcd.ts --new-cas");
+    expect(inOneLine(todosIfKeysAreLost(lost, oldKey))).toBe("./bunw scripts/01-etcd.ts --new-cas");
 });
 
 test("the whole way in one line", () => {
   expect(wayFrom(["ca", "sa"], "in tokens")).toBe(
     "00-token-key → 01-etcd --new-cas → 02-control-plane → 03-workers → 04-sa-tokens → 05-verify",
   );
-  expect(inArrows([{ on: "cp2", command: command("00-assess --deep") }, part1()])).toBe(
+  expect(inArrows([{ on: "cp2", command: command("00-assess --deep") }, todoOfPart1()])).toBe(
     "on cp2: 00-assess --deep → 01-etcd",
   );
 });

@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { witnessesOf } from "../../../shared/facts/endpoint.ts";
+import { endpointSources } from "../../../shared/facts/endpoint.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { apiAddressOf, apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { namesByHand } from "../../../shared/facts/names-before.ts";
@@ -94,7 +94,7 @@ test("a balancer stays the endpoint though m2's Node claims its address", async 
   const data = await claimed(said({ clusterInfo: place, kubeProxy: place }));
   const cp = controlPlaneOf(data);
   expect(
-    witnessesOf({ ...cp, etcd: { dir: "/var/lib/etcd", wal: undefined } }, []).map((one) => one.place),
+    endpointSources({ ...cp, etcd: { dir: "/var/lib/etcd", wal: undefined } }, []).map((one) => one.place),
   ).toEqual(["", place, place]);
 });
 

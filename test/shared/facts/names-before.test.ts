@@ -9,7 +9,7 @@ import { writeFile } from "../../../shared/files/files.ts";
 import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
-import { ensureOptions } from "../../../shared/static-pods/work.ts";
+import { optionsForEnsure } from "../../../shared/static-pods/work.ts";
 import { pretendApi } from "../../pretend/api.ts";
 import { ADDRESS, FACTS, healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
@@ -89,7 +89,7 @@ test("a host by which clients come is in the API server's certificate, and in no
   using _box = sandbox();
   const cp = controlPlaneOf(data);
   const witnesses = [{ name: "kube-proxy", place: "lb.example:6443" }];
-  const { alsoFor } = ensureOptions({ ...cp, endpoint: { ...cp.endpoint, witnesses } as never });
+  const { alsoFor } = optionsForEnsure({ ...cp, endpoint: { ...cp.endpoint, witnesses } as never });
   const having = CERTS.filter((row) => alsoFor(row).includes("lb.example")).map(({ name }) => name);
   expect(having).toEqual(["apiserver"]);
 });

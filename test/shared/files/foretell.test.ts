@@ -8,7 +8,7 @@ import { pointLink, readText, removeFile, renameFile, writeFile } from "../../..
 import { foretell } from "../../../shared/files/foretell.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { mode } from "../../../shared/run.ts";
-import { leaves, unfinishedActions } from "../../../shared/this-run.ts";
+import { noteUnfinished, unfinishedActions } from "../../../shared/this-run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 /** A folder /d with some files. */
@@ -36,7 +36,7 @@ test("files are named by what becomes of them in the end, and nothing is left of
     noteStop("kubelet", "kubelet");
     noteState("kubelet", "runs");
     noteStop("kubelet", "kubelet");
-    leaves("x", "x is half done");
+    noteUnfinished("x", "x is half done");
     return [readText("/d/link"), readText("/d/c"), stateAsIf("kubelet"), mode.dryRun];
   });
   expect(stops).toEqual(["etcd", "kubelet"]);

@@ -5,7 +5,7 @@ import { chownSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFil
 import { Fail } from "../../../shared/fail.ts";
 import { mountsOf } from "../../../shared/files/file-system.ts";
 import { setRoot, writeFile } from "../../../shared/files/files.ts";
-import { smallText, textsOfRoot } from "../../../shared/files/untrusted-file.ts";
+import { rootOwnedTexts, smallText } from "../../../shared/files/untrusted-file.ts";
 import { mode } from "../../../shared/run.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { write } from "../../pretend/cluster.ts";
@@ -88,7 +88,7 @@ test("below a path: small files, in folders of root's; no links, no pipes, none 
   truncateSync(created(`${box.dir}/etc/network/large`), (1 << 20) + 1);
   write(`${box.dir}/etc/network/his/a`, "4");
   if (asRoot) chownSync(`${box.dir}/etc/network/his`, USER, USER);
-  const seen = (path: string) => textsOfRoot(path).map((one) => [one.path, one.text] as const);
+  const seen = (path: string) => rootOwnedTexts(path).map((one) => [one.path, one.text] as const);
   expect(Object.fromEntries(seen("/etc/network"))).toEqual({
     ...{ "/etc/network/interfaces": "1", "/etc/network/interfaces.d/eth0": "2" },
     ...(asRoot ? {} : { "/etc/network/his/a": "4" }),

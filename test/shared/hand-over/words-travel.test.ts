@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { main } from "../../../scripts/hand-over.ts";
 import { exists, removeFile, writeFile } from "../../../shared/files/files.ts";
 import { packTar } from "../../../shared/hand-over/bundle.ts";
-import { foldersHere, WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
+import { allRescueFolders, WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
 import * as words from "../../../shared/node/words.ts";
 import { mode } from "../../../shared/run.ts";
 import { bundleOf, put } from "../../pretend/bundles.ts";
@@ -17,7 +17,10 @@ const ALL = ["without cp3 cp1", "start-without tracing-config-file cp1"];
 /** As on the node that unpacks it: nothing was said there. */
 function forget() {
   mode.began = new Date();
-  const kept = ["/run/kube-pki-repair-words.json", ...foldersHere().map(({ dir }) => `${dir}/${WORDS_FILE}`)];
+  const kept = [
+    "/run/kube-pki-repair-words.json",
+    ...allRescueFolders().map(({ dir }) => `${dir}/${WORDS_FILE}`),
+  ];
   for (const path of kept) if (exists(path)) removeFile(path);
 }
 

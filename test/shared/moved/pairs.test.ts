@@ -1,7 +1,7 @@
 import { expect, spyOn, test } from "bun:test";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import type { Cluster } from "../../../shared/facts/cluster.ts";
-import { pairsOf, refusePairs, saidSince } from "../../../shared/moved/pairs.ts";
+import { pairsOf, refuseBadMoves, saidSince } from "../../../shared/moved/pairs.ts";
 import { refuseBesideEtcd } from "../../../shared/moved/this-machine.ts";
 
 test("pairs are read in canonical form; what has not moved is none", () => {
@@ -68,7 +68,7 @@ for (const moved of [
   { "https://10.0.0.100:6443": "https://api.example:6443" },
   { "10.0.0.100": "10.0.1.100", "https://10.0.1.100:6443": "https://api.example:6443" },
 ])
-  test(`${JSON.stringify(moved)} may be`, () => refusePairs(new Map(Object.entries(moved)), known));
+  test(`${JSON.stringify(moved)} may be`, () => refuseBadMoves(new Map(Object.entries(moved)), known));
 
 for (const [moved, why] of [
   [{ "10.0.0.7": "10.0.1.7" }, "nothing of this cluster was there"],
@@ -81,7 +81,7 @@ for (const [moved, why] of [
   [{ "https://10.0.0.100:6443": "https://10.100.0.1:6443" }, "in 10.96.0.0/12"],
 ] as const)
   test(`${JSON.stringify(moved)} is refused: ${why}`, () =>
-    expect(() => refusePairs(new Map(Object.entries(moved)), known)).toThrow(why));
+    expect(() => refuseBadMoves(new Map(Object.entries(moved)), known)).toThrow(why));
 
 test("beside an etcd that kubeadm did not make a worker may move, a control plane node not, to whichever address", () => {
   const nodes = known.cluster.nodes.map((one) => ({ ...one, controlPlane: one.places.length > 0 }));
@@ -96,9 +96,9 @@ test("beside an etcd that kubeadm did not make a worker may move, a control plan
 test("what a worker claims is a warning where the operator says otherwise", () => {
   const told: string[] = [];
   const ear = spyOn(console, "error").mockImplementation((line: string) => void told.push(line));
-  refusePairs(new Map([["10.0.0.1", "10.0.0.21"]]), known);
+  refuseBadMoves(new Map([["10.0.0.1", "10.0.0.21"]]), known);
   // what is proved is refused, and no word is asked to count
-  expect(() => refusePairs(new Map([["10.0.0.1", "10.0.0.2"]]), known)).toThrow("the address of cp2");
+  expect(() => refuseBadMoves(new Map([["10.0.0.1", "10.0.0.2"]]), known)).toThrow("the address of cp2");
   ear.mockRestore();
   expect(told).toHaveLength(1);
   expect(told.join("\n")).toContain(
@@ -117,5 +117,7 @@ test("a move that goes on is not changed by saying something else; what is new o
   expect(() => since(["10.0.1.1", "10.0.2.1"])).toThrow("says otherwise");
   const another = new Map([["10.0.0.2", "10.9.0.1"]]);
   const first = new Map([["10.9.0.1", "10.9.0.9"]]);
-  expect(() => refusePairs(another, known, first)).toThrow("that is the address of another machine, or was");
+  expect(() => refuseBadMoves(another, known, first)).toThrow(
+    "that is the address of another machine, or was",
+  );
 });

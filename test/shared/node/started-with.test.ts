@@ -7,7 +7,7 @@ import {
   lostEnv,
   readUnit,
   withDropIns,
-  withLostEnv,
+  withRestoredEnv,
 } from "../../../shared/node/started-with.ts";
 import { write } from "../../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
@@ -128,10 +128,10 @@ async function broughtBack(
   const read = readUnit(unit);
   const found = await lostEnv(read, keptAs === "process" ? 4711 : undefined);
   if (!found) return undefined;
-  expect(withLostEnv(read, found).files.every(({ isHere }) => isHere)).toBe(true);
+  expect(withRestoredEnv(read, found).files.every(({ isHere }) => isHere)).toBe(true);
   write(box.dir + found.path, envText(found));
   const back = readUnit(unit);
-  expect(back.command).toEqual(withLostEnv(read, found).command);
+  expect(back.command).toEqual(withRestoredEnv(read, found).command);
   return { path: found.path, variables: Object.fromEntries(back.variables) };
 }
 

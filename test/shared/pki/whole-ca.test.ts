@@ -9,7 +9,7 @@ import { certificatesIn, keyMatches, signingFirst } from "../../../shared/pki/ce
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
-import { ensureOptions } from "../../../shared/static-pods/work.ts";
+import { optionsForEnsure } from "../../../shared/static-pods/work.ts";
 import { healthyCp, mirrorPod, otherCa } from "../../pretend/cluster.ts";
 import { companyRoot, ofCompany } from "../../pretend/company-ca.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
@@ -33,7 +33,7 @@ async function broughtBack(published: string, change: (words: string[]) => strin
   cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
   rmSync(`${box.dir}${PKI}/ca.crt`);
   const cp = controlPlaneOf(data);
-  const { written } = await ensureMany({ certs: CERTS }, cp.facts, ensureOptions(cp));
+  const { written } = await ensureMany({ certs: CERTS }, cp.facts, optionsForEnsure(cp));
   return {
     written,
     text: readText(`${PKI}/ca.crt`)!,

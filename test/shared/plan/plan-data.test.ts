@@ -1,9 +1,9 @@
 /** `plan.ts --json`: the same plan as data, also a refusal; what is irreversible stands at the task that does it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { FOR_GOOD_AT } from "../../../shared/plan/effort.ts";
+import { IRREVERSIBLE_AT } from "../../../shared/plan/effort.ts";
 import { effortHere } from "../../../shared/plan/effort-here.ts";
 import type { PlanData } from "../../../shared/plan/plan-data.ts";
-import { FOR_GOOD } from "../../../shared/run.ts";
+import { IRREVERSIBLE } from "../../../shared/run.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { ASKED } from "../../pretend/plan.ts";
 import { typeHere } from "../../pretend/typed-here.ts";
@@ -66,13 +66,13 @@ const EVERYTHING = {
   bundles: ["shared-keys.age"],
 };
 
-test.each(Object.keys(FOR_GOOD) as (keyof typeof FOR_GOOD)[])(
+test.each(Object.keys(IRREVERSIBLE) as (keyof typeof IRREVERSIBLE)[])(
   "%s, which a script announces as irreversible, stands at its task of a plan where it is so",
   (act) => {
-    const [sentence] = FOR_GOOD[act].what
+    const [sentence] = IRREVERSIBLE[act].what
       .split(/\b(?:NODE|KEYS|FILE)\b/)
       .toSorted((a, b) => b.length - a.length);
-    for (const task of FOR_GOOD_AT[act])
+    for (const task of IRREVERSIBLE_AT[act])
       expect(effortHere(task, EVERYTHING, ["m1"]).irreversible?.join(" ")).toContain(sentence!.trim());
   },
 );

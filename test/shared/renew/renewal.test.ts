@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setRoot } from "../../../shared/files/files.ts";
-import { requestLine } from "../../../shared/pki/actions.ts";
+import { csrCommand } from "../../../shared/pki/actions.ts";
 import { certInfo, certificatesIn, publicPem } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
@@ -192,7 +192,7 @@ test.each(["RSA-2048", "ECDSA-P256", "ECDSA-P384"] as const)(
     using box = sandbox();
     write(`${box.dir}/ca's.crt`, cert);
     write(`${box.dir}/ca.key`, key);
-    const line = requestLine(`${box.dir}/ca's.crt`, `${box.dir}/ca.key`);
+    const line = csrCommand(`${box.dir}/ca's.crt`, `${box.dir}/ca.key`);
     const made = Bun.spawnSync(["sh", "-c", line]).stdout.toString();
     const request = openssl("req -verify -noout -subject -pubkey", made);
     const certificate = openssl("x509 -noout -subject -pubkey", cert);

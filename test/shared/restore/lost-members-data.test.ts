@@ -17,9 +17,9 @@ import { failOf } from "../../../shared/fail.ts";
 import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import {
   CHANGE,
-  changeOf,
   entryOf,
   LogRecords,
+  membershipChange,
   RECORD,
   snapRecordOf,
 } from "../../../shared/restore/new-member.ts";
@@ -104,7 +104,7 @@ test("a learner's data may be a part of all, and that of a member that was taken
   const removed = disk(box, 0, 3);
   const tail = logTail(`${box.dir}${removed}/member/wal`);
   const at = { type: 1, term: tail.term, index: tail.last.index + 1 };
-  const out = entryOf(at, changeOf(CHANGE.removeNode, BigInt(`0x${MEMBERS[0]!.id}`)));
+  const out = entryOf(at, membershipChange(CHANGE.removeNode, BigInt(`0x${MEMBERS[0]!.id}`)));
   appendTo(tail, new LogRecords(tail.crc).add(RECORD.entry, out));
   expect((await failOf(() => memberDataIn(removed)))?.message).toContain("was taken out of etcd before");
 });

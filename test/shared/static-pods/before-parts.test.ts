@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { lookAtPeers, refuseWhereOthersLive } from "../../../shared/etcd/other-members.ts";
 import { quorumOf } from "../../../shared/etcd/peers.ts";
 import { refuseDoubtfulClock } from "../../../shared/facts/clock.ts";
-import { controlPlaneToRepair, refuseNoMember } from "../../../shared/facts/node-to-repair.ts";
+import { controlPlaneToRepair, refuseUnlessMember } from "../../../shared/facts/node-to-repair.ts";
 import { refuseExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { controlPlaneContainers, stopContainers } from "../../../shared/node/containers.ts";
@@ -24,9 +24,9 @@ import {
 import { beforeEtcdStops, beforeServersStop } from "../../../shared/static-pods/first-screen.ts";
 import * as pod from "../../../shared/static-pods/issue-and-start.ts";
 import {
-  ensureOptions,
   etcdIsInPlace,
   etcdWork,
+  optionsForEnsure,
   refuseOtherFolder,
 } from "../../../shared/static-pods/work.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
@@ -249,8 +249,8 @@ test.each(ROWS)("$what", async (row) => {
 async function part1({ newCas, lostOn = [], imagesLater }: Row) {
   const cp = await controlPlaneToRepair(undefined);
   refuseExternalCa(cp);
-  refuseNoMember(cp);
-  const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
+  refuseUnlessMember(cp);
+  const actions = actionsFor(SHARED, cp.facts, optionsForEnsure(cp, newCas));
   const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: lostOn });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);

@@ -12,13 +12,13 @@ import { hear, keepWords, nothingTyped, type Spoken, wordsOf } from "../../../sh
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import {
   endGivenUp,
+  filesStillNeeded,
   flagsToComeBack,
   keepBefore,
   refuseLost,
   refuseNoChoice,
   restoreCommands,
   startWithout,
-  stillNeeded,
   wayWithoutFiles,
   withFlagsBack,
 } from "../../../shared/static-pods/without-files.ts";
@@ -188,7 +188,7 @@ test("a refusal offers what can be given up, each flag once and of the API serve
   const others = [lost("--etcd-cafile"), lost("--oidc-ca-file", { program: "etcd" })];
   expect(wayWithoutFiles(others)).toBe("");
   const oidc = [lost("--oidc-ca-file"), ...others];
-  expect(stillNeeded(oidc, { flagsToDrop: ["oidc-ca-file"] })).toEqual(others);
+  expect(filesStillNeeded(oidc, { flagsToDrop: ["oidc-ca-file"] })).toEqual(others);
 });
 
 const CP = { cluster: { nodes: [] }, node: { name: "m1" }, facts: FACTS } as never;

@@ -9,7 +9,7 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { clientObjection, isRenewal, type Joining, sayDouble } from "../../../shared/workers/csr-rules.ts";
-import { nodesReturn } from "../../../shared/workers/wait.ts";
+import { waitForNodes } from "../../../shared/workers/wait.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { otherCa } from "../../pretend/cluster.ts";
 import { type Asked, asObjects, CLIENT, clientCsr, dns, secondList, TOKEN_USER } from "../../pretend/csrs.ts";
@@ -162,7 +162,7 @@ async function joinOf(names: readonly string[], tokensFor: readonly string[]) {
     given: new Map<string, string>(),
   };
   const made = server.requests.length;
-  const returned = nodesReturn({
+  const returned = waitForNodes({
     api,
     expected: nodes,
     caPem: ca.cert,

@@ -7,11 +7,11 @@ import { failOf } from "../../../shared/fail.ts";
 import {
   findSilent,
   missedOf,
+  printSilentNodes,
   proveNodes,
   refuseDeafLeases,
   type Silent,
   sayReduced,
-  saySilent,
   sayWindows,
   servingByCa,
   workersOf,
@@ -70,7 +70,7 @@ test.each<[string, Partial<Silent>, string[]]>([
   ],
 ])("what is said of who does not renew a Lease: %s", (_, silent, lines) => {
   using box = sandbox();
-  saySilent({ ...SILENT, ...silent });
+  printSilentNodes({ ...SILENT, ...silent });
   expect(box.said).toEqual(lines);
 });
 

@@ -14,7 +14,7 @@ import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
 import { identities } from "../../../shared/workers/identities.ts";
-import { approveJoining, nodesReturn, watchNodesReturn } from "../../../shared/workers/wait.ts";
+import { approveJoining, waitForNodes, watchNodesReturn } from "../../../shared/workers/wait.ts";
 import type { Return } from "../../../shared/workers/waiting-state.ts";
 import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
 import type { Objects } from "../../pretend/cluster.ts";
@@ -72,13 +72,13 @@ async function returned({ nodes, out = [], objects = {}, silent = [], options = 
   });
   const known = { proved: new Map(), apiNames: [], serviceSubnets: [], services: [], nobodys: [] };
   const run = () =>
-    nodesReturn({
+    waitForNodes({
       ...{ api: new KubeApi({ server: server.url, ca: NO_TLS }), expected: nodes, caPem: ca.cert },
       ...{ since: madeAt(ca.cert), serving: true, seconds: 30, refusedMs: 0 },
       identities: identities({ ...known, nodes: [...nodes, ...out], dnsDomain: "cluster.local" }),
       ...options,
     });
-  let end: Partial<Awaited<ReturnType<typeof nodesReturn>>> = {};
+  let end: Partial<Awaited<ReturnType<typeof waitForNodes>>> = {};
   using box = sandbox();
   const failed = await failOf(async () => {
     end = await run();

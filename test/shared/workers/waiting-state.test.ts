@@ -3,10 +3,10 @@ import { expect, setSystemTime, test } from "bun:test";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import {
   comeBack,
+  countAsBackWithoutCertificate,
   probePorts,
   sayReturned,
   setScene,
-  unserved,
 } from "../../../shared/workers/waiting-state.ts";
 import { ADDRESS } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -41,7 +41,7 @@ const [LONG_AGO, JUST_NOW] = [NOW - 60_000, NOW - 1000];
 const refused = (at: number) => ({ csr: "csr-1", why: "no", at });
 
 /** What is known of a node; what is done with it now. */
-test.each<[string, Partial<Away>, "asked" | "unserved" | "left", boolean?]>([
+test.each<[string, Partial<Away>, "asked" | "withoutCertificate" | "left", boolean?]>([
   ["that does not renew its Lease", {}, "left"],
   ["that renews its Lease", { renewsSince: LONG_AGO }, "asked"],
   ["where nobody looks at ports", { renewsSince: LONG_AGO }, "left", false],
@@ -50,14 +50,14 @@ test.each<[string, Partial<Away>, "asked" | "unserved" | "left", boolean?]>([
   [
     "whose port has shown another certificate for long",
     { renewsSince: LONG_AGO, lastAnswer: "other" },
-    "unserved",
+    "withoutCertificate",
   ],
   [
     "whose port has shown another certificate for a moment",
     { renewsSince: JUST_NOW, lastAnswer: "other" },
     "asked",
   ],
-  ["that was refused long ago", { renewsSince: LONG_AGO, refused: refused(LONG_AGO) }, "unserved"],
+  ["that was refused long ago", { renewsSince: LONG_AGO, refused: refused(LONG_AGO) }, "withoutCertificate"],
   [
     "that was refused a moment ago: it may ask again",
     { renewsSince: LONG_AGO, lastAnswer: "other", refused: refused(JUST_NOW) },
@@ -77,8 +77,9 @@ test.each<[string, Partial<Away>, "asked" | "unserved" | "left", boolean?]>([
     const one = scene(["w1"], serving);
     Object.assign(one.away.get("w1")!, known);
     probePorts(one);
-    const done = one.unserved.length > 0 ? "unserved" : one.probing > 0 ? "asked" : "left";
-    expect([done, one.away.has("w1")]).toEqual([what, what !== "unserved"]);
+    const done =
+      one.withoutCertificate.length > 0 ? "withoutCertificate" : one.probing > 0 ? "asked" : "left";
+    expect([done, one.away.has("w1")]).toEqual([what, what !== "withoutCertificate"]);
     // without an address it serves
     for (let turn = 0; turn < 100; turn++) await undefined;
     expect(one.away.has("w1")).toBe(what === "left");
@@ -87,31 +88,33 @@ test.each<[string, Partial<Away>, "asked" | "unserved" | "left", boolean?]>([
   }
 });
 
-test.each<[string, Partial<Away>, Partial<Pick<Scene, "unserved" | "unreachable" | "selfSigned">>]>([
-  ["its kubelet signs its own", { lastAnswer: "own", refused: refused(0) }, { selfSigned: ["w1"] }],
-  ["a firewall is before it", { lastAnswer: "unreachable" }, { unreachable: ["w1"] }],
+test.each<[string, Partial<Away>, Partial<Pick<Scene, "withoutCertificate" | "unreachable" | "selfSigned">>]>(
   [
-    "a firewall is before it, and its request was refused",
-    { lastAnswer: "unreachable", refused: refused(0) },
-    { unserved: ["w1: csr-1: no"] },
+    ["its kubelet signs its own", { lastAnswer: "own", refused: refused(0) }, { selfSigned: ["w1"] }],
+    ["a firewall is before it", { lastAnswer: "unreachable" }, { unreachable: ["w1"] }],
+    [
+      "a firewall is before it, and its request was refused",
+      { lastAnswer: "unreachable", refused: refused(0) },
+      { withoutCertificate: ["w1: csr-1: no"] },
+    ],
+    [
+      "it shows another one",
+      { lastAnswer: "other" },
+      { withoutCertificate: ["w1: its port 10250 shows another certificate, and it asks for none"] },
+    ],
+    [
+      "its own is on the way",
+      { lastAnswer: "other", approved: true },
+      { withoutCertificate: ["w1: its request is approved, and its certificate is not there yet"] },
+    ],
   ],
-  [
-    "it shows another one",
-    { lastAnswer: "other" },
-    { unserved: ["w1: its port 10250 shows another certificate, and it asks for none"] },
-  ],
-  [
-    "its own is on the way",
-    { lastAnswer: "other", approved: true },
-    { unserved: ["w1: its request is approved, and its certificate is not there yet"] },
-  ],
-])("a node is back without a serving certificate: %s", (_, known, found) => {
+)("a node is back without a serving certificate: %s", (_, known, found) => {
   using box = sandbox();
   const one = scene(["w1", "w2"]);
-  unserved(one, Object.assign(one.away.get("w1")!, known));
-  const { unserved: none, unreachable, selfSigned } = one;
-  expect({ unserved: none, unreachable, selfSigned }).toEqual({
-    ...{ unserved: [], unreachable: [], selfSigned: [] },
+  countAsBackWithoutCertificate(one, Object.assign(one.away.get("w1")!, known));
+  const { withoutCertificate, unreachable, selfSigned } = one;
+  expect({ withoutCertificate, unreachable, selfSigned }).toEqual({
+    ...{ withoutCertificate: [], unreachable: [], selfSigned: [] },
     ...found,
   });
   const how = found.unreachable
@@ -134,7 +137,7 @@ test("at the end the first of many are named, and how many more there are", () =
   using box = sandbox();
   const one = scene(["w1"]);
   const many = Array.from({ length: 22 }, (_, i) => `n${i}: x`);
-  one.unserved.push(...many);
+  one.withoutCertificate.push(...many);
   for (const name of many) for (const set of [one.doubles, one.refused]) set.add(name);
   sayReturned(one);
   expect(box.said.filter((line) => line.endsWith(": x"))).toEqual(many.slice(0, 20));

@@ -20,7 +20,7 @@ import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { readNode } from "../../../shared/node/node.ts";
 import { keyCopies } from "../../../shared/old-sa-key/old-tokens.ts";
 import { mode } from "../../../shared/run.ts";
-import { leadsInFull, reducedManagers, whereToClose } from "../../../shared/static-pods/full-manager.ts";
+import { reducedManagers, unreducedLeader, whereToClose } from "../../../shared/static-pods/full-manager.ts";
 import { untilGood } from "../../../shared/verify/verify-here.ts";
 import { wrapUp } from "../../../shared/verify/wrap-up.ts";
 import { keepWorkersPods } from "../../../shared/workers/joining.ts";
@@ -290,7 +290,7 @@ async function decidedFor(
     reduced: () => reducedManagers(cp, api, leftNames(out)),
     close: () => whereToClose(cp, api, { asking: ["w1"], without: leftNames(out) }),
     idle: () => whereToClose(cp, api, { asking: [], without: ["w2"] }),
-    leads: () => leadsInFull(cp, api),
+    leads: () => unreducedLeader(cp, api),
     joining: () => joiningTrouble(cp) !== undefined,
     end: async () => endOf(await wrapUp(node, cp)),
     keys: () => keyCopies(pki, undefined).map(({ path, pems }) => `${path} ${pems.length}`),
@@ -385,6 +385,6 @@ test("a mirror pod of before says nothing of who leads since, also where the API
     using _api = serveRunning(node, ofM2(true));
     const cp = await readControlPlaneNode(undefined);
     expect(cp.earlier).toBeDefined();
-    expect(await leadsInFull(cp, await adminClient(cp.facts))).toBeUndefined();
+    expect(await unreducedLeader(cp, await adminClient(cp.facts))).toBeUndefined();
   });
 });
