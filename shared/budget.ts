@@ -18,24 +18,34 @@ interface Limits {
 /** Milliseconds without a look at signals. */
 const BREATH = 50;
 
+/** A search has ended early, at its limit. */
+export class Spent extends Fail {}
+
 export class Budget {
   readonly #limits: Limits;
-  readonly #end: number;
+  /** Milliseconds. */
+  #used = 0;
+  #since = performance.now();
   #left: number;
   #heard = performance.now();
 
   constructor(limits: Limits) {
     this.#limits = limits;
-    this.#end = performance.now() + limits.seconds * 1000;
     this.#left = limits.bytes;
   }
 
-  /** Call it after each piece that was read. Errors: Fail where the limit is reached. */
+  /** Another reading begins that has the same limit: the time since the last one does not count. */
+  resume(): this {
+    this.#since = performance.now();
+    return this;
+  }
+
+  /** Call it after each piece that was read. Errors: Spent where the limit is reached. */
   spend(bytes: number) {
     this.#left -= bytes;
     const { what, hint } = this.#limits;
     const why = this.over();
-    if (why) throw new Fail(`The search of ${what} ended early: ${why}`, { hint });
+    if (why) throw new Spent(`The search of ${what} ended early: ${why}`, { hint });
   }
 
   /** Call it between two parses of what others may have made in any number. Errors: as `spend`. */
@@ -55,9 +65,12 @@ export class Budget {
   /** Why the search has to end; undefined if it may continue. Call it within work that others can make long. */
   over(): string | undefined {
     const { seconds, bytes: most, stop } = this.#limits;
+    const now = performance.now();
+    this.#used += now - this.#since;
+    this.#since = now;
     return stop?.aborted
       ? "it was interrupted"
-      : performance.now() > this.#end
+      : this.#used > seconds * 1000
         ? `it has taken ${seconds} s`
         : this.#left < 0
           ? `it has read ${Math.round(most / 1e9)} GB`
@@ -71,4 +84,17 @@ const LOOK_SECONDS = 300;
 /** The limit where no `--minutes` is typed. `what`: words for the operator; `hint`: the way on without it. */
 export function budgetOf(what: string, hint: string, stop?: AbortSignal): Budget {
   return new Budget({ what, seconds: LOOK_SECONDS, bytes: Number.POSITIVE_INFINITY, stop, hint });
+}
+
+const SHARED = new WeakMap<object, Map<string, Budget>>();
+
+/**
+ * The same for all readings of `what` in `data`: scripts read the same rows of etcd again and again, and only the time
+ * in which they read them counts. Call it where a reading begins.
+ */
+export function sharedBudget(data: object, what: string, hint: string): Budget {
+  const budgets = SHARED.get(data) ?? new Map<string, Budget>();
+  const budget = budgets.get(what) ?? budgetOf(what, hint);
+  SHARED.set(data, budgets.set(what, budget));
+  return budget.resume();
 }

@@ -16,7 +16,7 @@ import { list } from "../files/files.ts";
 import { hostText, isRoots } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
 import type { StoredObject } from "../objects/objects.ts";
-import { decodeStored, registryPrefix } from "../objects/stored.ts";
+import { decodeStored, registryPrefix, rowsBudget } from "../objects/stored.ts";
 import { COMM } from "../shell-line.ts";
 import { may, ofNamespace, podRecords, type SourceName } from "./sources.ts";
 
@@ -203,17 +203,25 @@ function ownFolder(first: string | undefined): string {
 /**
  * UIDs of kube-system's pods, from etcd's data if it can be read, and from the kubelet's records. Annotations
  * do not count: any kubelet may write a mirror pod into kube-system that claims the UID of a tenant's pod as
- * its hash.
+ * its hash. Errors: Spent where there are too many.
  */
-export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
-  const stored = data?.list(`${registryPrefix(data)}/pods/kube-system/`).toArray() ?? [];
-  // an unreadable object does not hide the others
-  const uids = stored.map((one) =>
-    attempt(() => (decodeStored(data!, one) as StoredObject).metadata.uid, undefined),
-  );
+export function kubeSystemUids(
+  data: EtcdData | undefined,
+  budget = data && rowsBudget(data, KUBE_SYSTEM),
+): Set<string> {
+  const uids = new Set<string>();
+  // one at a time, as kubelets may have made gigabytes
+  for (const one of data?.list(`${registryPrefix(data)}/${KUBE_SYSTEM}`) ?? []) {
+    budget?.ask();
+    // an unreadable object does not hide the others
+    const uid = attempt(() => (decodeStored(data!, one) as StoredObject).metadata.uid, undefined);
+    if (typeof uid === "string") uids.add(uid);
+  }
   const records = podRecords().filter(({ namespace }) => may(ofNamespace(namespace), "keys"));
-  return new Set([...uids.filter((uid) => typeof uid === "string"), ...records.map(({ uid }) => uid)]);
+  return new Set([...uids, ...records.map(({ uid }) => uid)]);
 }
+
+const KUBE_SYSTEM = "pods/kube-system/";
 
 /** The source of volumes in this pod's folder. */
 export function ofPodFolder(uid: string, kubeSystem: ReadonlySet<string>): SourceName {

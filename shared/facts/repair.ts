@@ -3,6 +3,7 @@
  * which repair that is.
  */
 
+import type { Budget } from "../budget.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -158,8 +159,14 @@ function runsReduced(data: EtcdData, cp: string): boolean {
  * Whether part 4 would restart a pod of these nodes that is stored there; one that it only names may stay for ever.
  * Errors: Fail where one cannot be read.
  */
-export function stalePods(data: EtcdData, nodes: ReadonlySet<string>, cutOff: CutOff, path: string): boolean {
-  return readObjects<unknown>(data, path).some((object) => {
+export function stalePods(
+  data: EtcdData,
+  nodes: ReadonlySet<string>,
+  cutOff: CutOff,
+  path: string,
+  budget?: Budget,
+): boolean {
+  return readObjects<unknown>(data, path, budget).some((object) => {
     const hint = "finish the repair: it counts as not finished";
     const unreadable = (why: string) => new Fail(`Cannot read a pod in etcd: ${why}`, { hint });
     const pod = asPod(object, unreadable) as RunningPod;

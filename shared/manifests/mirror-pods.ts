@@ -5,14 +5,16 @@
  * kubelet may create mirror pods in every namespace, but only for its own node
  * (plugin/pkg/admission/noderestriction).
  */
+import { type Budget, Spent } from "../budget.ts";
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { may, ofNamespace, staticPodRecords } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { nameSuffix } from "../node/containers.ts";
 import { asPod, type Pod } from "../objects/objects.ts";
 import { decodeObject } from "../objects/storage.ts";
-import { registryPrefix } from "../objects/stored.ts";
+import { registryPrefix, rowsBudget } from "../objects/stored.ts";
 import { isDnsName } from "../pki/addresses.ts";
+import { say } from "../run.ts";
 import { HASH_ANNOTATION, MIRROR_ANNOTATION } from "./from-mirror-pod.ts";
 import { isKubeadms } from "./on-disk.ts";
 
@@ -39,16 +41,27 @@ export interface UnprovedPod extends MirrorPod {
 }
 
 /** Existing ones in kube-system, then deleted ones that are still in etcd's history. */
-export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
-  return mirrorPodsBelow("kube-system/", data, nodeName);
+export function findMirrorPods(
+  data: EtcdData,
+  nodeName: string,
+  budget = rowsBudget(data, OWN_PODS),
+): MirrorPod[] {
+  const places = placesBelow("kube-system/", data, nodeName);
+  return places.flatMap((place) => newest(place, data, budget) ?? []).sort(liveFirst);
 }
+
+const OWN_PODS = "pods/kube-system/";
 
 export function mirrorPod(data: EtcdData, nodeName: string, name: string): Pod | undefined {
   return findMirrorPods(data, nodeName).find((one) => one.name === name)?.pod;
 }
 
 /** The same for several nodes, even thousands: node → its static pods. */
-export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<string, MirrorPod[]> {
+export function mirrorPodsOf(
+  data: EtcdData,
+  nodeNames: readonly string[],
+  budget = rowsBudget(data, OWN_PODS),
+): Map<string, MirrorPod[]> {
   const byEnd = new Map(nodeNames.map((name) => [name.toLowerCase(), name]));
   const prefix = `${registryPrefix(data)}/pods/`;
   const keys = [...data.keys(`${prefix}kube-system/`), ...data.deletedKeys(`${prefix}kube-system/`)];
@@ -58,7 +71,7 @@ export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<
       nodeName === undefined ? [] : (placeOf(key, prefix, nodeName) ?? []),
     );
     return places.flatMap((place) => {
-      const pod = newest(place, data);
+      const pod = newest(place, data, budget);
       return pod ? [[place.nodeName, pod] as const] : [];
     });
   });
@@ -72,9 +85,10 @@ export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<
  * records name another pod of its name. Those of other namespaces never count, record or not: the hash does
  * not protect their image and arguments, and a tenant may change them.
  */
-export function findStaticPods(data: EtcdData, nodeName: string) {
+export function findStaticPods(data: EtcdData, nodeName: string, budget?: Budget) {
   const records = staticPodRecords(nodeName);
-  const found = mirrorPodsBelow("", data, nodeName).map((one) => ({
+  const all = [...findMirrorPods(data, nodeName, budget), ...tenantsPods(data, nodeName, budget)];
+  const found = all.map((one) => ({
     ...one,
     why: undefined,
     remark: "",
@@ -84,6 +98,7 @@ export function findStaticPods(data: EtcdData, nodeName: string) {
   for (const { why, ...one } of found.sort(byTrust)) {
     if (why === undefined && !proved.has(one.name)) proved.set(one.name, one);
   }
+  const byName = Map.groupBy(found, ({ name }) => name);
   const unproved = found.flatMap(({ remark: _, ...one }) => {
     const other = proved.get(one.name);
     if (other?.namespace === one.namespace && one.why === undefined) return [];
@@ -91,7 +106,7 @@ export function findStaticPods(data: EtcdData, nodeName: string) {
     const isAlike =
       other !== undefined ||
       isKubeadms(one.name) ||
-      found.some((two) => two !== one && two.name === one.name && two.namespace !== one.namespace);
+      byName.get(one.name)!.some(({ namespace }) => namespace !== one.namespace);
     return [{ ...one, why, alike: isAlike }];
   });
   return { proved: [...proved.values()].sort(liveFirst), unproved };
@@ -122,12 +137,24 @@ function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; 
     : { why: "the kubelet has no record of it on this node" };
 }
 
-function mirrorPodsBelow(path: string, data: EtcdData, nodeName: string): MirrorPod[] {
+/** Those of other namespaces never count: where tenants have made too many, the others are not read. */
+function tenantsPods(data: EtcdData, nodeName: string, budget = rowsBudget(data, "pods/")): MirrorPod[] {
+  const found: MirrorPod[] = [];
+  try {
+    for (const place of placesBelow("", data, nodeName).filter((one) => !isTrusted(one)))
+      found.push(...[newest(place, data, budget) ?? []].flat());
+  } catch (err) {
+    if (!(err instanceof Spent)) throw err;
+    say(`warning: ${err.message}. The other pods of tenants there are not read: they never count`);
+  }
+  return found.sort(liveFirst);
+}
+
+function placesBelow(path: string, data: EtcdData, nodeName: string): Place[] {
   const prefix = `${registryPrefix(data)}/pods/`;
-  const places = [data.keys(prefix + path), data.deletedKeys(prefix + path)].flatMap((keys) =>
+  return [data.keys(prefix + path), data.deletedKeys(prefix + path)].flatMap((keys) =>
     keys.flatMap((key) => placeOf(key, prefix, nodeName) ?? []),
   );
-  return places.flatMap((place) => newest(place, data) ?? []).sort(liveFirst);
 }
 
 /** The key of a possible mirror pod of this node; `fullName` ends in the node's. */
@@ -150,7 +177,8 @@ function isPlainName(name: string): boolean {
 }
 
 /** The existing pod; if it is gone, or now belongs to another node: the last one that was this node's. */
-function newest(place: Place, data: EtcdData): MirrorPod | undefined {
+function newest(place: Place, data: EtcdData, budget: Budget): MirrorPod | undefined {
+  budget.ask();
   const live = data.get(place.key);
   const pod = live && readMirrorPod(live, place, data);
   const { namespace, fullName, nodeName } = place;
@@ -163,6 +191,7 @@ function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   if (pod) return found(pod, "live");
   if (live && !isTrusted(place)) return undefined;
   for (const revision of data.history(place.key)) {
+    budget.ask();
     const older = revision.deleted ? undefined : readMirrorPod(revision, place, data);
     if (older) return found(older, "history");
   }

@@ -10,6 +10,8 @@
 
 import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
+import { command } from "../again.ts";
+import { type Budget, sharedBudget } from "../budget.ts";
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { orUndefined } from "../pki/certificate.ts";
@@ -56,10 +58,24 @@ export function readObject<T>(data: EtcdData, path: string): T | undefined {
   return stored && (decodeStored(data, stored) as T);
 }
 
-/** One after the other, as all of them may not fit. Errors: as `readObject`. */
-export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, undefined> {
-  return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decodeStored(data, stored) as T);
+/** One after the other, as all of them may not fit. Errors: as `readObject`; Spent where there are too many. */
+export function readObjects<T>(
+  data: EtcdData,
+  path: string,
+  budget = rowsBudget(data, path),
+): IteratorObject<T, undefined> {
+  return data.list(`${registryPrefix(data)}/${path}`).map((stored) => {
+    budget.ask();
+    return decodeStored(data, stored) as T;
+  });
 }
+
+/** The limit of all readings of what is below this path: "pods/kube-system/". */
+export function rowsBudget(data: EtcdData, path: string): Budget {
+  return sharedBudget(data, `${path} in etcd's data`, FEWER);
+}
+
+const FEWER = `delete with kubectl what is too many there; or name data that has less: --etcd-data DIR; or go back: ${command("restore")} --help`;
 
 /** Errors: as `readObject`. */
 export function decodeStored(data: EtcdData, { key, value }: KeyValue): unknown {

@@ -132,9 +132,24 @@ function serve(hostname: string, pems: { cert: string; key: string; ca: string }
     /** Its ports are free then, for one that starts again. */
     async [Symbol.asyncDispose]() {
       await Promise.all([...clients, peers].map((server) => server.stop(true)));
+      for (const port of [2379, 2380]) await untilFree(hostname, port);
     },
   };
 }
+
+/** A server that has stopped with open connections may have its port for some turns more. Errors: where it keeps it. */
+async function untilFree(hostname: string, port: number) {
+  for (let turn = 0; ; turn++) {
+    try {
+      return Bun.listen({ hostname, port, socket: { data: () => undefined } }).stop(true);
+    } catch (err) {
+      if (turn === MOST_TURNS || (err as { code?: string }).code !== "EADDRINUSE") throw err;
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+const MOST_TURNS = 10_000;
 
 /** The gateway's answers: numbers as decimal text, keys and values as base64. */
 export function etcdAnswer(path: string, body: unknown, state: EtcdState): unknown {

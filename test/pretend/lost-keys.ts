@@ -177,8 +177,14 @@ export async function typedWithout({ files, line, alive, after: first, also }: L
       hasEnded = true;
     });
     const restarted = node.until("the API server to restart", () => hasEnded || isStarted() || isNew());
-    await Promise.race([restarted.then(() => (hasEnded ? undefined : startAgain())), run]);
-    return await run;
+    const startedAgain = restarted.then(() => (hasEnded ? undefined : startAgain()));
+    try {
+      await Promise.race([startedAgain, run]);
+      return await run;
+    } finally {
+      // a run may end while they start: the next one would find them half started
+      await startedAgain;
+    }
   };
   if (first) await type(first);
   const fingerprint = node.fingerprint();

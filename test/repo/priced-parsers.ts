@@ -4,6 +4,7 @@ import { open } from "../../shared/hand-over/sealed.ts";
 import { readTar, writeTar } from "../../shared/hand-over/tar.ts";
 import { readUnit } from "../../shared/node/started-with.ts";
 import { decodeObject, isCborMap } from "../../shared/objects/storage.ts";
+import { lookAtValue } from "../../shared/objects/whole-value.ts";
 import { infosIn, privateKeysIn, publicKeysIn, trustedKeys } from "../../shared/pki/certificate.ts";
 import { parseKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { readFirstYaml, readYaml } from "../../shared/yaml.ts";
@@ -318,6 +319,11 @@ export const PARSERS: readonly Priced[] = [
   { parser: "the first document of a YAML", parse: (bytes) => readFirstYaml(anew(bytes)), texts: DOCUMENTS },
   { parser: "kubeconfigs", parse: (bytes) => parseKubeconfig(anew(bytes), "/a"), texts: KUBECONFIGS },
   { parser: "stored objects", parse: decodeObject, texts: OBJECTS },
+  {
+    parser: "values that are whole",
+    parse: (bytes) => lookAtValue("/registry/pods/shop/web", bytes),
+    texts: { ...OBJECTS, ...CBORS },
+  },
   { parser: "CBOR", parse: isCborMap, texts: CBORS },
   { parser: "certificates", parse: (bytes) => infosIn(text(bytes)), texts: PEMS },
   { parser: "public keys", parse: (bytes) => publicKeysIn(text(bytes)), texts: PEMS },

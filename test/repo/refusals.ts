@@ -56,7 +56,7 @@ function fail(start: string): never {
 }
 
 export const refuses = ({ code }: Piece) =>
-  /\bnew (?:Fail|Refused|Kind|NoAnswer|UsageError)\(|\bnew \(/.test(code);
+  /\bnew (?:Fail|Refused|Kind|NoAnswer|Spent|UsageError)\(|\bnew \(/.test(code);
 
 interface Where {
   /** The function of the plan, or of 00-assess, that shows it; unset: nobody can know it before. */

@@ -3,6 +3,7 @@
  * rebuild it. A file begins at a block's border, and ends with the zeros that fill its last block, or at a mark
  * between documents. Only etcd's data says which of the found ones is the lost one.
  */
+import { budgetOf } from "../../budget.ts";
 import type { EtcdData } from "../../etcd-data/data.ts";
 import type { LostFile } from "../../facts/lost-file.ts";
 import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesCleartext } from "../../objects/stored.ts";
@@ -69,6 +70,8 @@ function isConfig(text: string): boolean {
   );
 }
 
+const BY_COPY = "give the folder with your copy of the configuration: --backup DIR";
+
 export type LostConfig = Pick<LostFile, "path" | "namedBy">;
 
 export function lostConfigs(files: readonly LostFile[]): LostConfig[] {
@@ -80,13 +83,20 @@ export function lostConfigs(files: readonly LostFile[]): LostConfig[] {
  * It is proved by what it opens: a value of each key that encrypted etcd's data; nobody else has these keys.
  * A configuration of a KMS plugin only names the plugin; that alone proves nothing. `rivals`: a disk's blocks keep
  * earlier versions as well, which open it, too. Nothing tells which one is in use, so a person has to: a wrong one
- * writes with a retired key, or in clear.
+ * writes with a retired key, or in clear. Errors: Spent where there are too many.
  */
-export function chooseConfig(finds: readonly ConfigFind[], data: EtcdData | undefined) {
+export function chooseConfig(
+  finds: readonly ConfigFind[],
+  data: EtcdData | undefined,
+  budget = budgetOf("the encryption configurations that the disk has", BY_COPY),
+) {
   const versions = [...new Map(finds.map((find) => [find.text.trim(), find])).values()];
   const samples = data !== undefined && versions.length > 0 ? samplesIn(data) : [];
   // parsing never fails here: configAt has parsed the text before
-  const opening = versions.filter(({ text }) => samples.some(isTried) && opensAll(readYaml(text), samples));
+  const opening = versions.filter(({ text }) => {
+    budget.ask();
+    return samples.some(isTried) && opensAll(readYaml(text), samples);
+  });
   const meant = [...Map.groupBy(opening, ({ text }) => JSON.stringify(readYaml(text))).values()].map(
     ([first]) => first!,
   );

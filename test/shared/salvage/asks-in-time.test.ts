@@ -1,20 +1,27 @@
 /**
  * Each reader that parses what others may have made in any number asks its budget between two parses, and stops: the search of
- * the disk and of memory, etcd's rows, old folders, copies, answers of nodes. By work, not by time.
+ * the disk and of memory, etcd's rows, old folders, copies, answers of nodes. By work, not by time. What reads etcd's rows and
+ * asks no budget has its reason in `ROWS`.
  */
 import { expect, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Budget } from "../../../shared/budget.ts";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
+import { kubeSystemUids } from "../../../shared/evidence/owners.ts";
+import { stalePods } from "../../../shared/facts/repair.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { ANSWER_SCHEMA } from "../../../shared/json-answer.ts";
+import { findMirrorPods, findStaticPods, mirrorPodsOf } from "../../../shared/manifests/mirror-pods.ts";
+import type { Manifest } from "../../../shared/objects/objects.ts";
+import { readObjects } from "../../../shared/objects/stored.ts";
 import { collectTokens } from "../../../shared/old-sa-key/old-tokens.ts";
 import { publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { readSeen } from "../../../shared/plan/seen-nodes.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
+import { chooseConfig } from "../../../shared/salvage/disk/encryption-config.ts";
 import { carve } from "../../../shared/salvage/disk-search.ts";
 import { searchBeside } from "../../../shared/salvage/folders-beside.ts";
 import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
@@ -22,11 +29,14 @@ import { searchFolder, searchSecrets } from "../../../shared/salvage/keys-in-cop
 import { searchProcess } from "../../../shared/salvage/memory-search.ts";
 import type { WantedKey } from "../../../shared/salvage/wanted-keys.ts";
 import { write } from "../../pretend/cluster.ts";
+import { pretendData } from "../../pretend/control-plane-node.ts";
+import { fakeMirror } from "../../pretend/hostile-pods.ts";
 import { noise } from "../../pretend/lost-disk.ts";
 import { pretendProcess } from "../../pretend/memory.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
-import { quietly } from "../../pretend/quietly.ts";
+import { caught, quietly } from "../../pretend/quietly.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+import { encryptionConfig, sealed } from "../../pretend/sealed.ts";
 
 const MANY = 20;
 const KEYS = Array.from({ length: MANY }, () => newKeyOf("ECDSA-P256").key);
@@ -60,6 +70,30 @@ function secrets(): EtcdData {
     list: (prefix: string) => rows.filter(({ key }) => key.startsWith(prefix)).values(),
   } as unknown as EtcdData;
 }
+
+/** etcd's data with mirror pods that a stranger has made: of this node by their names. */
+function mirrors(namespace: string): Promise<EtcdData> {
+  return pretendData((objects) => {
+    for (const i of KEYS.keys()) Object.assign(objects, fakeMirror(namespace, `zz${i}`));
+  });
+}
+
+/** etcd's data with one pod that is deleted, and had so many versions that were another node's. */
+async function versions(): Promise<EtcdData> {
+  const data = await mirrors("kube-system");
+  const [name] = Object.keys(fakeMirror("kube-system", "zz0")) as [string];
+  const stored = data.get(`/registry/${name}`)!;
+  const elsewhere = Buffer.from(Buffer.from(stored.value).toString().replaceAll('"m1"', '"w1"'));
+  const older = KEYS.map(() => ({ ...stored, value: elsewhere, deleted: false, modRevision: 2 }));
+  return Object.assign(Object.create(data) as EtcdData, {
+    get: (key: string) => (key === stored.key ? undefined : data.get(key)),
+    keys: () => ["/registry/namespaces/kube-system"],
+    deletedKeys: () => [stored.key],
+    history: () => [...older, { ...stored, deleted: false }],
+  });
+}
+
+const SECRET = '{"kind":"Secret"}';
 
 interface Reader {
   what: string;
@@ -133,6 +167,54 @@ const READERS: Reader[] = [
     read: (budget) => collectTokens(secrets(), "/pods", undefined, budget).found.length + MANY,
   },
   {
+    what: "objects below a place in etcd",
+    read: async (budget) => readObjects(await mirrors("kube-system"), "pods/", budget).toArray().length,
+  },
+  {
+    what: "mirror pods of a node",
+    read: async (budget) => findMirrorPods(await mirrors("kube-system"), "m1", budget).length,
+  },
+  {
+    what: "versions of a mirror pod",
+    read: async (budget) => findMirrorPods(await versions(), "m1", budget).length * MANY,
+  },
+  {
+    what: "mirror pods of many nodes",
+    read: async (budget) => mirrorPodsOf(await mirrors("kube-system"), ["m1"], budget).get("m1")?.length ?? 0,
+  },
+  {
+    what: "UIDs of kube-system's pods",
+    read: async (budget) => {
+      const data = await pretendData((objects) => {
+        for (const i of KEYS.keys()) {
+          const change = ({ metadata }: Manifest) => (metadata.uid = `u${i}`);
+          Object.assign(objects, fakeMirror("kube-system", `zz${i}`, { change }));
+        }
+      });
+      return kubeSystemUids(data, budget).size;
+    },
+  },
+  {
+    what: "pods that a repair would restart",
+    read: async (budget) => {
+      const cutOff = { rootCa: () => new Date(0), token: () => undefined };
+      return stalePods(await mirrors("kube-system"), new Set(["m1"]), cutOff, "pods/", budget) ? 0 : MANY;
+    },
+  },
+  {
+    what: "encryption configurations of the disk",
+    read: async (budget) => {
+      const own = Buffer.alloc(32, "a");
+      const value = sealed("secretbox", Buffer.from(SECRET), own, "/registry/secrets/default/s");
+      const data = await pretendData((objects) => Object.assign(objects, { "secrets/default/s": value }));
+      const finds = [...KEYS.map((_, i) => Buffer.alloc(32, `b${i}`)), own].map((key) => ({
+        ...{ kind: "config" as const, offset: 0 },
+        text: encryptionConfig("secretbox", key.toString("latin1") === own.toString("latin1") ? own : key),
+      }));
+      return chooseConfig(finds, data, budget).proved === undefined ? 0 : MANY;
+    },
+  },
+  {
     what: "a folder of copies",
     read: async (budget, root) => {
       for (const [i, key] of KEYS.entries()) write(`${root}/mnt/${String(i).padStart(2, "0")}.key`, key);
@@ -200,3 +282,66 @@ test.each(READERS.map((reader) => [reader.what, reader] as const))(
     expect(half.asked - Math.floor(whole.asked / 2)).toBeLessThanOrEqual(Math.max(MANY + 4, 2 * 256));
   },
 );
+
+/** What reads many of etcd's rows: in a test above, by its name; or why nobody can make it slow. */
+const ROWS: Record<string, { readers?: string[]; reason?: string }> = {
+  "etcd-location/etcd-folders.ts": {
+    reason: "the same, with values opened one at a time, as its readers ask for them",
+  },
+  "etcd-location/reach-etcd.ts": { reason: "names alone; of values only whether three keys have any" },
+  "etcd/identity.ts": { reason: "names and leases alone" },
+  "evidence/owners.ts": { readers: ["UIDs of kube-system's pods"] },
+  "facts/cluster.ts": { reason: "whether there is a first one" },
+  "manifests/mirror-pods.ts": {
+    readers: ["mirror pods of a node", "mirror pods of many nodes", "versions of a mirror pod"],
+  },
+  "objects/stored.ts": { readers: ["objects below a place in etcd", "pods that a repair would restart"] },
+  "old-sa-key/old-tokens.ts": { readers: ["tokens in etcd's Secrets"] },
+  "plan/make-plan.ts": { reason: "names alone" },
+  "restore/content.ts": { reason: "names alone" },
+  "restore/left-out.ts": { reason: "the same data without some of its keys" },
+  "restore/several-members.ts": { reason: "bytes are compared: each value is read once, and not parsed" },
+  "restore/value-witnesses.ts": {
+    reason: "each value that is copied is looked at once: parsers.test.ts holds its price",
+  },
+  "restore/whole-log.ts": { reason: "bytes are compared: each value is read once, and not parsed" },
+  "salvage/disk/encryption-config.ts": { readers: ["encryption configurations of the disk"] },
+  "salvage/keys-in-copies.ts": { readers: ["keys in etcd's Secrets"] },
+  "workers/identities.ts": { reason: "names alone; webhooks are read as objects below a place" },
+};
+
+const READS_MANY = /\b(?:data|copy|log)\??\.(?:list|keys|history|deletedKeys)\(|look: lookAtValue/;
+
+test("whoever reads many of etcd's rows asks a budget, or has a reason", () => {
+  const shared = join(import.meta.dir, "../../../shared");
+  const files = globSync("**/*.ts", { cwd: shared }).filter((path) =>
+    READS_MANY.test(readFileSync(join(shared, path), "utf8")),
+  );
+  expect(Object.keys(ROWS).toSorted()).toEqual(files.toSorted());
+  const tested = new Set(READERS.map(({ what }) => what));
+  const named = Object.values(ROWS).flatMap(({ readers = [] }) => readers);
+  expect(named.filter((what) => !tested.has(what))).toEqual([]);
+});
+
+test("a tenant's mirror pods without number hide none of kube-system's: the rest of theirs is not read, and that is said", async () => {
+  using _box = sandbox();
+  const data = await mirrors("shop");
+  const whole = findStaticPods(data, "m1");
+  const ask = async (stopAt: number) => {
+    let asked = 0;
+    const stop = {
+      get aborted() {
+        return ++asked > stopAt;
+      },
+    } as AbortSignal;
+    const budget = new Budget({ what: "pods", seconds: 3600, bytes: 1e12, stop, hint: "give it more" });
+    const { value, stderr } = await caught(async () => findStaticPods(data, "m1", budget));
+    return { ...value, asked, stderr };
+  };
+  const all = await ask(Number.POSITIVE_INFINITY);
+  expect([all.unproved.length, all.stderr]).toEqual([MANY, "\n"]);
+  const few = await ask(all.asked - MANY / 2);
+  expect(few.proved).toEqual(whole.proved);
+  expect(few.unproved).toHaveLength(MANY / 2);
+  expect(few.stderr).toContain("warning: ");
+});
