@@ -6,7 +6,13 @@
 import { assess } from "../shared/assess/assess.ts";
 import { assessmentAsJson } from "../shared/assess/assessment.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
-import { kubeadmConfig, printAssessment, printShort, tellNode } from "../shared/assess/printed.ts";
+import {
+  kubeadmConfig,
+  printAssessment,
+  printShort,
+  tellNode,
+  workersPod,
+} from "../shared/assess/printed.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { IN_ROWS, saveOptions, withWords } from "../shared/facts/said.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
@@ -18,6 +24,7 @@ async function main() {
   const { "etcd-data": etcdData, "control-plane": controlPlanes } = values;
   hear({ "control-plane": controlPlanes });
   if (values["kubeadm-config"]) return answerText(await kubeadmConfig(etcdData));
+  if (values.manifest) return answerText(await workersPod(etcdData, values.manifest));
   const deep = deepAsked(values);
   const assessment = await step(
     "0.1 Look at this node",
@@ -41,7 +48,7 @@ async function main() {
 
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
-                                [--all] [--output short|json] [--kubeadm-config]
+                                [--all] [--output short|json] [--kubeadm-config] [--manifest NODE/POD]
                                 [--etcd-data DIR] [--control-plane NODE,…]
 
 Prints the verdict on this node and the next commands, then the damage, the worst first. It says how
@@ -65,6 +72,9 @@ Options:
     --json           Print as --output json does.
     --kubeadm-config Print only the configuration for --config of kubeadm's phases, from etcd's
                      data: for clusters that this kit does not repair.
+    --manifest NODE/POD
+                     Print only the manifest of a worker's own static pod, as its kubelet has reported
+                     it to etcd: for a worker that has lost it.
     --etcd-data DIR  etcd's data directory (default: found by itself). If etcd is on other machines:
                      https://HOST:2379,… (the client URLs of its members).
     --control-plane NODES
@@ -84,6 +94,7 @@ const OPTIONS = {
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
   "kubeadm-config": { type: "boolean" },
+  manifest: { type: "string" },
   "etcd-data": { type: "string", path: "proved" },
   "control-plane": { type: "string", list: true },
 } as const;

@@ -32,6 +32,7 @@ import { countOnAgain, reallyOut } from "../shared/workers/away.ts";
 import * as joins from "../shared/workers/joining.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 import { withoutServing } from "../shared/workers/nodes-seen.ts";
+import * as own from "../shared/workers/own-pods.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 
 async function main() {
@@ -54,10 +55,10 @@ async function open(values: Values) {
   const out = await countOnAgain(cp, said);
   const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
   if (silent) seen.printSilentNodes(silent);
-  const workers = silent?.workers ?? seen.workersOf(cp, leftNames(out));
+  const workers = silent?.workers ?? own.workersOf(cp, leftNames(out));
   if (workers.length === 0 && (silent || !values["one-token"]))
     return await nobodyJoins({ cp, api, out }, silent);
-  const pods = seen.workersPods(cp, leftNames(out));
+  const pods = own.workersPods(cp, leftNames(out));
   await step(
     "3.1 Make a bootstrap token for each worker",
     () => makeTokens({ cp, api, out }, values, pods),
@@ -128,12 +129,12 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
 async function makeTokens(
   { cp, api, out }: Scene,
   { "token-file": file, "one-token": isOne }: Values,
-  pods: seen.WorkersPods | Fail,
+  pods: own.WorkersPods | Fail,
 ) {
   refuseNoJoining(cp);
   const caPem = clusterCa(cp.facts.certificatesDir);
   await waitForSigner(api, caPem);
-  const nodes = isOne ? [ANY_WORKER] : seen.workersOf(cp, leftNames(out));
+  const nodes = isOne ? [ANY_WORKER] : own.workersOf(cp, leftNames(out));
   if (mode.dryRun) return joins.sayTokens(file, nodes);
   const made = { ca: caPem, at: localServer(cp.facts), pods };
   await joins.writeTokenFiles(file, () => openJoining(api, nodes), made);

@@ -26,6 +26,7 @@ import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { configMapIn, readObject } from "../objects/stored.ts";
 import { answer, answerLines, answerToPaste, tell, VERSION } from "../run.ts";
+import { manifestOfWorker } from "../workers/own-pods.ts";
 import type { Assessment } from "./assessment.ts";
 
 export function printShort({ damage, verdict, next }: Assessment) {
@@ -179,12 +180,7 @@ function untilItRestarts(all: readonly Check[]): string {
  * data or the API server's address cannot be read.
  */
 export async function kubeadmConfig(etcdData: string | undefined): Promise<string> {
-  const found = await readNode({ mayBeGone: true });
-  const { cluster, data, obstacle } = await askControlPlaneNode(
-    await etcdDataOf(etcdData, { node: found }),
-    found,
-    { asRan: false },
-  );
+  const { found, cluster, data, obstacle } = await askForText(etcdData);
   // an unreadable one is printed as it is, to be corrected by hand
   if (data && attempt(() => readConfiguration(data)) instanceof Fail) return storedConfiguration(data);
   if (!cluster || !data) throw obstacle!;
@@ -208,6 +204,19 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
   const kubelet = configMapIn(data, "kube-system/kubelet-config")?.kubelet;
   const documents = [configuration, init].map((one) => stringify(one, { lineWidth: 0 }));
   return [...documents, ...(kubelet ? [kubelet] : [])].join("---\n");
+}
+
+async function askForText(etcdData: string | undefined) {
+  const found = await readNode({ mayBeGone: true });
+  const place = await etcdDataOf(etcdData, { node: found });
+  return { found, ...(await askControlPlaneNode(place, found, { asRan: false })) };
+}
+
+/** `named`: "w1/nginx-proxy". Errors: Fail where etcd's data cannot be read, or has no such pod. */
+export async function workersPod(etcdData: string | undefined, named: string): Promise<string> {
+  const { cluster, data, obstacle } = await askForText(etcdData);
+  if (!cluster || !data) throw obstacle!;
+  return manifestOfWorker({ cluster, data }, named);
 }
 
 /**

@@ -166,6 +166,14 @@ const NO_NEW_NETWORK =
 const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
   `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 
+/** Where the whole folder is lost, the kubelet ends the pods of it within 20 s, and removes their records. */
+function folderRow({ kubelet: { staticPodPath, kubeconfig, clientCaFile } }: Node): Check[] {
+  if ([staticPodPath, kubeconfig, clientCaFile].some(exists)) return [];
+  const open = command("03-workers open");
+  const warning = `missing: the kubelet has stopped each static pod of this node, such as a balancer, and keeps no record of it. ${open} names it, and keeps it`;
+  return [row("manifest", staticPodPath, { warning, mend: open })];
+}
+
 export async function assessWorker(node: Node, running: Container[] | Fail, ca: ClusterCa): Promise<Judged> {
   const { clientCaFile, kubeconfig } = node.kubelet;
   const strangers = ca.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
@@ -174,6 +182,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
     return state ? { state, failed: detail } : detail;
   };
   const files = lostOfKubelet(node);
+  const pods = lostPods(node).map((pod) => bad("manifest", `static pod ${pod}`, "missing", lostPod(node)));
   const damage = [
     row(
       "kubelet-ca",
@@ -186,7 +195,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
       .map((path) => row("kubelet-ca", path, judge(path, true))),
     await clientPemRow(node),
     ...lostFileRows(files),
-    ...lostPods(node).map((pod) => bad("manifest", `static pod ${pod}`, "missing", lostPod(node))),
+    ...(pods.length > 0 ? pods : folderRow(node)),
     ...(await kubeletRow(node, running)),
   ];
   const held = openRows(readerRows(await kubeletCaReader(node, seen(running))));

@@ -3,15 +3,16 @@
  * that the plan takes, files that are brought, or a search. Without a terminal the options of the line decide.
  */
 import { Fail } from "../fail.ts";
-import { plainLine, quoteUntrusted } from "../plain.ts";
+import { plainLine } from "../plain.ts";
 import type { Way } from "../plan/note.ts";
 import type { DecisionData } from "../plan/plan-data.ts";
 import { LISTS, type List } from "../plan/plan-facts.ts";
 import { answer, say } from "../run.ts";
-import { shell } from "../shell-line.ts";
+import { bringConfig } from "./bring-config.ts";
 import { doAct } from "./do-act.ts";
 import { type Host, inKit } from "./host.ts";
-import { MOST, patience } from "./late.ts";
+import { putFile } from "./put-file.ts";
+import { putPods } from "./put-pods.ts";
 import type { Session } from "./session.ts";
 
 /** "changed": the nodes are looked at again; "wait": nobody has decided; "end": the operator stops here. */
@@ -33,7 +34,7 @@ export async function decideAll(session: Session, decisions: readonly DecisionDa
 
 function isOpen({ mayMakeKeys, leaves, person }: Session, { id, question, ways }: DecisionData): boolean {
   if (id === "new-keys") return !mayMakeKeys;
-  const mayBeLeft = id === "given-up" && ways.some((way) => way.leaves);
+  const mayBeLeft = (id === "given-up" || id === "workers-pods") && ways.some((way) => way.leaves);
   return !mayBeLeft || (person.isThere && !leaves.has(question.join("\n")));
 }
 
@@ -70,6 +71,8 @@ async function follow(session: Session, way: Way): Promise<Decided> {
     say(`${stopped.node}: ${stopped.reason}`);
     break;
   }
+  if (way.brings) await bringConfig(session, way.brings);
+  if (way.puts) await putPods(session, way.puts);
   if (way.upload) await upload(session, way.upload);
   if (way.bundle) await openBundle(session);
   return "changed";
@@ -87,18 +90,7 @@ async function upload(session: Session, { path, to }: NonNullable<Way["upload"]>
   const file = await session.person.path(`The path of ${path} on this machine`);
   if (file === undefined) return;
   const input = await bytesOf(file);
-  const folder = path.slice(0, path.lastIndexOf("/"));
-  for (const name of to) {
-    const host = session.hosts.get(name)!;
-    const put = shell`set -C; umask 077; mkdir -p ${folder} && cat > ${path}`;
-    const { exitCode, stderr } = await session.transport.run(host, put, {
-      input,
-      ...patience(session, MOST.file),
-    });
-    session.log.add({ node: name, command: put, seconds: 0, exitCode });
-    if (exitCode !== 0) say(`${name}: ${path} was not written: ${quoteUntrusted(stderr)}`);
-    else say(`wrote ${path} on ${name}: ${input.length} bytes`);
-  }
+  for (const name of to) await putFile(session, { path, name, input });
 }
 
 /** A bundle of the old keys: the script proves each key, and asks for the passphrase. */

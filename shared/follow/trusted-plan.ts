@@ -8,6 +8,7 @@ import { Fail } from "../fail.ts";
 import { ANSWER_SCHEMA } from "../json-answer.ts";
 import { quoteUntrusted } from "../plain.ts";
 import type { Act } from "../plan/act.ts";
+import type { Brings, PutPod } from "../plan/note.ts";
 import type { DecisionData, NoPlanData, PlanData } from "../plan/plan-data.ts";
 import { isName } from "../plan/plan-node.ts";
 import { readRunbook } from "../plan/runbook.ts";
@@ -67,14 +68,27 @@ function knownWays(
 ): DecisionData[] {
   return all.map((decision) => ({
     ...decision,
-    ways: decision.ways.filter(({ acts = [], says = {}, upload }) => {
+    ways: decision.ways.filter(({ acts = [], says = {}, upload, brings, puts }) => {
       for (const act of acts) if (act.do !== "type") checkAct(act, names, known);
       if (upload) checkFile(upload.path);
+      if (brings) checkBrings(brings, names);
+      if (puts) checkPod(puts, names);
       for (const value of Object.values(says).flat())
         if (!/^[\w.:-]+$/.test(value)) throw wrong("a name", value);
       return acts.every((act) => act.do !== "type" || isKnownLine(act.command, known));
     }),
   }));
+}
+
+function checkBrings({ path, own, from, on, to }: Brings, nodes: readonly string[]) {
+  checkFile(path);
+  checkFile(own);
+  for (const name of [from, on, ...to]) if (!nodes.includes(name)) throw wrong("a node of the plan", name);
+}
+
+function checkPod({ pod, file, on, to }: PutPod, nodes: readonly string[]) {
+  for (const name of [pod, file]) if (!isName(name)) throw wrong("the name of a static pod", name);
+  for (const name of [on, ...to]) if (!nodes.includes(name)) throw wrong("a node of the plan", name);
 }
 
 function checkAct(act: Act, nodes: readonly string[], known: ReadonlySet<string>) {
@@ -122,6 +136,7 @@ const ALSO = [
   "./bunw scripts/00-salvage.ts files",
 ];
 const EXACTLY: readonly RegExp[] = [
+  /^install -D -m 600 \/var\/lib\/kubelet\/config\.yaml \/etc\/kubernetes\/[\w-][\w.-]*$/,
   /^systemctl restart kubelet$/,
   /^kubectl --kubeconfig \/etc\/kubernetes\/admin\.conf delete node --ignore-not-found(?: [a-z0-9][a-z0-9.-]*)+$/,
 ];

@@ -90,13 +90,16 @@ export function installersConfig({ files }: Configured): { path: string; text: s
 export function takeConfigOf({ path, text, from }: LostConfig, { files, nodeIp }: Configured): boolean {
   const isLost = files.some((file) => file.flag === "--config" && file.path === path && !file.isKept);
   if (!isLost || exists(path)) return false;
-  const content = nodeIp
-    ? text.replace(/^address: *["']?([^"'\s]*).*$/m, (line, at) =>
-        isEachAddress(at) ? line : `address: "${nodeIp}"`,
-      )
-    : text;
+  const content = nodeIp ? withAddress(text, nodeIp) : text;
   const note = `${from}'s, with this node's address: reserved resources and the like are as there`;
   return writeFile(path, content, { mode: 0o600, note });
+}
+
+/** A KubeletConfiguration of another node: the address at which its kubelet listens becomes this one. */
+export function withAddress(text: string, nodeIp: string): string {
+  return text.replace(/^address: *["']?([^"'\s]*).*$/m, (line, at) =>
+    isEachAddress(at) ? line : `address: "${nodeIp}"`,
+  );
 }
 
 interface KubeletConfiguration {

@@ -171,6 +171,16 @@ export function printedInto(file: string, from: Reached, to: Reached, line: stri
   return `${outOf(from, line)} | ${sshTo(to, `cd ${to.kit} && umask 077 && ${make}${shell`cat > ${file}`}`)}`;
 }
 
+/** The output of a line on one node, as a new file of another one. */
+export function printedAs(path: string, from: Reached, to: Reached, line: string): string {
+  return piped(outOf(from, `cd ${from.kit} && ${line}`), sshTo(to, newFile(path)));
+}
+
+/** Its folder is made, and a file that is there already stays. */
+export function newFile(path: string): string {
+  return shell`set -C; umask 077; mkdir -p ${dirname(path)} && cat > ${path}`;
+}
+
 /**
  * Into a new folder of the operator's home: elsewhere a file of that name may be another user's link, and in the home
  * another cluster's.

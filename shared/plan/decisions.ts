@@ -244,10 +244,14 @@ function workersNotes({ path, lostOn }: OpenFile, here: string, { facts, nodes }
   const to = nodes.find(({ name }) => name === here);
   if (!from || !to || !isLackingAll || !kubeadmsConfig(path)) return [];
   const ends = { own: KUBELET_CONFIG, to: reachedAs(to, facts.user) };
+  const does = `Copy ${path} from ${from.name}, which has it: its difference from kubeadm's is shown first`;
+  const costs = `its reserved resources and limits are ${from.name}'s; an address of its own becomes each node's own`;
+  const brings = { path, from: from.name, to: lostOn, own: KUBELET_CONFIG, on: here };
   const text = `${from.name} was looked at, and has not lost ${path}. Read first how it differs from kubeadm's: its addresses and resources are ${from.name}'s own. The other lines bring it.`;
   const lines = lostOn.flatMap((name) => bringLines([path], from.name, name, { facts, nodes }));
   const difference = { at: YOUR_MACHINE, text: differenceLine(path, reachedAs(from, facts.user), ends) };
-  return [{ text, commands: [difference, ...lines], decides: "lost-files", ways: [] }];
+  const ways: Way[] = [{ does, costs, brings }];
+  return [{ text, commands: [difference, ...lines], decides: "lost-files", ways }];
 }
 
 function typedOn(name: string, command: string): Act {

@@ -32,6 +32,7 @@ import {
   withoutOlder,
 } from "./seen-nodes.ts";
 import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
+import { workersPodsNotes } from "./workers-pods.ts";
 
 export interface Plan {
   node: string;
@@ -148,6 +149,7 @@ function notesOnTop(around: Around, { steps, away }: Made): Note[] {
     ...(makesKeys ? bundleNotes({ ...facts, nodes }) : []),
     ...firstNotes(assessed, { ...facts, nodes, away, hold, ask: askOf(around) }),
     ...givenUpNotes(node, around),
+    ...workersPodsNotes(around),
   ];
 }
 

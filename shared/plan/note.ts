@@ -30,6 +30,7 @@ export type DecisionId =
   | "lost-files"
   | "label"
   | "given-up"
+  | "workers-pods"
   | "new-keys";
 
 /** One way to decide, and what has to be said or done for it. */
@@ -44,6 +45,10 @@ export interface Way {
   says?: Partial<Record<List, readonly string[]>>;
   /** This brings what is missing; then the nodes are looked at again. */
   acts?: Act[];
+  /** A file of another node, which the operator reads first. */
+  brings?: Brings;
+  /** A worker's own static pod, which the operator reads first. */
+  puts?: PutPod;
   /** The operator names a file of his machine: it becomes this one on these nodes. */
   upload?: { path: string; to: string[] };
   /** The operator names a bundle of hand-over.ts. */
@@ -54,6 +59,23 @@ export interface Way {
   deep?: true;
   /** The plan's steps that make keys may be done. */
   newKeys?: true;
+}
+
+/** Whoever is root on `from` has written it: it is read beside kubeadm's own, which is `own` on the node `on`. */
+export interface Brings {
+  path: string;
+  from: string;
+  to: string[];
+  own: string;
+  on: string;
+}
+
+/** The manifest that `on` reads out of etcd's data, as a file of each worker's folder of manifests. */
+export interface PutPod {
+  pod: string;
+  on: string;
+  to: string[];
+  file: string;
 }
 
 export interface Surroundings {

@@ -91,14 +91,13 @@ export interface NoPlanData extends StoppedAnswer {
 export function planAsData(plan: Plan, { noDisk }: Pick<PlanFacts, "noDisk">, damaged: boolean): PlanData {
   const steps = plan.parts.flatMap(({ steps }) => steps);
   const { cluster, kubernetes, node, verdict, aim, looked, lost, away, seconds, elsewhere } = plan;
-  const notes = [...plan.first, ...(elsewhere?.notes ?? [])];
   return okAnswer({
     ...{ node, cluster, kubernetes },
     ...{ made: plan.made.toISOString(), damaged, verdict, aim, looked, seconds },
     nodes: plan.nodes.map(({ name, role, address, why, said }) => ({ name, role, address, why, said })),
     ...{ lost: [...lost], away: [...away] },
     elsewhere: elsewhere && { aim: elsewhere.aim, to: elsewhere.to, open: [...elsewhere.open] },
-    decisions: decisionsIn(notes, elsewhere ? [] : steps, noDisk),
+    decisions: decisionsIn(plan.first, elsewhere ? [] : steps, noDisk),
     apiAway: awayOf(steps),
     notes: plan.first.filter(({ ways, isForHands }) => !ways && !isForHands).map(({ text }) => text),
     parts: plan.parts.map(({ number, title, why, undo, notes, steps: own }) => ({

@@ -40,6 +40,8 @@ export interface SeenNode {
   otherKeys: boolean;
   /** Files without which a static pod there does not start, or its kubelet; only such as are named here, too. */
   lostFiles: readonly string[];
+  /** A worker's static pods: "all" where the folder of its manifests is lost. */
+  lostPods: readonly string[] | "all";
   /** Also those that have a replacement. */
   missing: readonly string[];
   /** Parts 1 to 3 would refuse this there: ids that are known here. */
@@ -206,6 +208,7 @@ function seenNode(
     lostFiles: controlPlane
       ? files.filter((path) => lost.includes(path))
       : ofKubelet.filter((path) => missing.includes(path)),
+    lostPods: controlPlane ? [] : lostPodsIn(rows),
     missing: controlPlane ? files.filter((path) => missing.includes(path)) : [],
     refusals: controlPlane ? refusedIn(said) : [],
     words: controlPlane ? parseSavedOptions(said.words) : [],
@@ -268,6 +271,12 @@ function lacking({ survivors, deep }: Json, rows: readonly Row[]): string[] | un
 
 /** An answer's own words are not repeated. */
 const SHARED_NAMES = SHARED_KEYS.map(({ name }) => name);
+
+function lostPodsIn(rows: readonly Row[]): SeenNode["lostPods"] {
+  const own = rows.filter(({ id, result }) => id === "manifest" && result !== "ok");
+  const pods = own.flatMap(({ what }) => /^static pod kube-system\/(\S+)$/.exec(what)?.[1] ?? []);
+  return own.some(({ what }) => what.startsWith("/")) ? "all" : pods;
+}
 
 function refusedIn({ refusals }: Json): SeenNode["refusals"] {
   return listOf(refusals).flatMap((one) => {

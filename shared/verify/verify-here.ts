@@ -55,7 +55,7 @@ import { LOOKS, mode, say, step } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { otherStaticPods, SERVERS, wantsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { workersPods } from "../workers/nodes-seen.ts";
+import { workersPods } from "../workers/own-pods.ts";
 import { heldIn, rescuedFiles } from "../workloads/left-to-do.ts";
 import { podChecks, returnedChecks, trustChecks } from "./check-cluster.ts";
 import { nodeChecks, seenNodes, type WellAnswers } from "./check-nodes.ts";

@@ -17,15 +17,14 @@ import { attempt, Fail } from "../fail.ts";
 import { selinuxEnforces } from "../files/file-system.ts";
 import { list, writeFile } from "../files/files.ts";
 import { refuseOthers, writeTyped } from "../files/operator-files.ts";
-import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
-import { manifestName, manifestText } from "../manifests/on-disk.ts";
+import { manifestName } from "../manifests/on-disk.ts";
 import { typed } from "../options.ts";
 import { listed, quoteUntrusted } from "../plain.ts";
 import { act, mode, say, silently, tell } from "../run.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime, sayWhile } from "../wait-for.ts";
 import { removeFormers } from "./csr-rules.ts";
-import type { WorkersPods } from "./nodes-seen.ts";
+import { type WorkersPods, workersManifest } from "./own-pods.ts";
 import {
   APPROVER,
   APPROVER_LOG,
@@ -206,8 +205,7 @@ export function keepWorkersPods({ rescue }: Pick<ControlPlaneNode, "rescue">, po
   if (pods instanceof Fail) return say(`static pods of workers: ${pods.message}`);
   const texts = [...pods].flatMap(([worker, all]) =>
     all.flatMap(({ name, pod }) => {
-      const text = () => manifestText(asItRan(manifestFromMirrorPod(pod, worker), pod).manifest);
-      return attempt(() => [{ name, worker, text: text() }], []);
+      return attempt(() => [{ name, worker, text: workersManifest({ pod }, worker) }], []);
     }),
   );
   for (const [name, all] of Map.groupBy(texts, (one) => one.name)) {

@@ -20,9 +20,8 @@ import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import { apiAddressOf, type KnownNode } from "../facts/known-nodes.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { otherControlPlanes } from "../facts/other-control-planes.ts";
-import { attempt, codeOf, Fail } from "../fail.ts";
+import { codeOf, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type MirrorPod, mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import { endWordsOf } from "../node/words.ts";
 import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
@@ -150,29 +149,6 @@ export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: 
     ({ name }) => !leftNames(out).includes(name) && (silent?.workers.includes(name) ?? true),
   );
   for (const { name, windows } of joining) if (windows) tell(`${name}: ${OF_WINDOWS}`);
-}
-
-/**
- * Names of the workers that may join: also of those that seem to be alive, as a token for them costs nothing.
- */
-export function workersOf(
-  { cluster }: Pick<ControlPlaneNode, "cluster">,
-  without: readonly string[],
-): string[] {
-  return cluster.nodes.flatMap(({ name, controlPlane }) =>
-    controlPlane || without.includes(name) ? [] : name,
-  );
-}
-
-/** Worker → its own static pods. */
-export type WorkersPods = ReadonlyMap<string, readonly MirrorPod[]>;
-
-/** Their mirror pods in etcd's data. */
-export function workersPods(
-  { cluster, data }: Pick<ControlPlaneNode, "cluster" | "data">,
-  without: readonly string[],
-): WorkersPods | Fail {
-  return attempt(() => mirrorPodsOf(data, workersOf({ cluster }, without)));
 }
 
 export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string[] {

@@ -24,6 +24,8 @@ export class PretendNodes implements Transport {
   /** "m1 → w1: token". */
   readonly carried: string[] = [];
   readonly met: string[] = [];
+  /** Name → the text that was last sent to a command there. */
+  readonly sent = new Map<string, string>();
   /** Names that do not answer by ssh. */
   readonly off = new Set<string>();
   readonly #answers: Answers;
@@ -40,8 +42,9 @@ export class PretendNodes implements Transport {
   async run(
     { name }: Host,
     command: string,
-    { onLine }: Parameters<Transport["run"]>[2] = {},
+    { onLine, input }: Parameters<Transport["run"]>[2] = {},
   ): Promise<Output> {
+    if (input instanceof Uint8Array) this.sent.set(name, Buffer.from(input).toString());
     const line = command.replace(`cd ${KIT_PLACE} && `, "");
     this.calls.push(`${name}: ${line}`);
     if (this.off.has(name)) return { ...DONE, exitCode: CONNECTION_LOST };

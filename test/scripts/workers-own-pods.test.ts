@@ -3,6 +3,7 @@
  * records of pods elsewhere.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
 import { parse } from "yaml";
 import { healthyCp, type Objects, write } from "../pretend/cluster.ts";
 import { join, joinToItsEnd, newCa, proxyOf, serve, writeToken } from "../pretend/joining.ts";
@@ -40,6 +41,20 @@ test.each(["/var/log/pods", "/srv/logs"])(
 );
 
 /** Its kubelet ran while /etc/kubernetes was deleted: it ended the pod, and its records with it. */
+test("00-assess of a worker without its folder of manifests says who still knows what static pods it had", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  const said = / {2}\/etc\/kubernetes\/manifests +note +missing: .*\.\/bunw scripts\/03-workers\.ts open/;
+  // a distribution may have made no such folder, and this worker is well
+  rmSync(`${node.root}/etc/kubernetes/manifests`, { recursive: true, force: true });
+  expect((await node.run("00-assess")).stdout).not.toMatch(said);
+  rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
+  expect((await node.run("00-assess")).stdout).toMatch(said);
+  // its records are still there: the pod itself is named
+  write(`${node.root}/var/log/pods/kube-system_nginx-proxy-w1_${STATIC_UID}/a`, "");
+  const { stdout } = await node.run("00-assess");
+  expect([stdout.includes("static pod kube-system/nginx-proxy"), said.test(stdout)]).toEqual([true, false]);
+});
+
 test("join names a static pod of this worker that only etcd's data still knows, by its token file", async () => {
   using node = await pretendNode({ kind: "worker" });
   writeToken(node.root, newCa.cert, "", ["nginx-proxy"]);

@@ -3,7 +3,8 @@
  * decision, or is to be mended, comes first, and there are no steps behind it.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linesOfRunbook, readPlanData } from "../../shared/follow/trusted-plan.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import type { PlanData } from "../../shared/plan/plan-data.ts";
 import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
@@ -231,14 +232,35 @@ test("a worker that was looked at, and has the kubelet's configuration, is named
   const offered = notesIn(stdout).find(({ text }) =>
     text.startsWith(`w1 was looked at, and has not lost ${CONFIG}`),
   )!;
-  const [, difference, ...brings] = offered.line.split("\n");
+  const [, difference, ...carried] = offered.line.split("\n");
   expect(difference).toContain(`root@10.77.0.21 'cat ${CONFIG}' | ssh root@`);
   expect(difference).toEndWith("'diff /var/lib/kubelet/config.yaml /dev/stdin'");
-  const to = brings.map((line) => / root@(\S+) 'tar -C \S+ -x/.exec(line)?.[1]);
-  expect(to).toEqual([SHOWN_ADDRESS, AT.m2, AT.m3, "10.77.0.22"]);
+  const targets = carried.map((line) => / root@(\S+) 'tar -C \S+ -x/.exec(line)?.[1]);
+  expect(targets).toEqual([SHOWN_ADDRESS, AT.m2, AT.m3, "10.77.0.22"]);
   const plan = JSON.parse((await node.plan("--json --seen /root/seen")).stdout) as PlanData;
-  expect(plan.decisions.find(({ id }) => id === "lost-files")!.question.join("\n")).toContain(
-    "w1 was looked at",
+  const { question } = plan.decisions.find(({ id }) => id === "lost-files")!;
+  expect(question.join("\n")).toContain("w1 was looked at");
+  // numbers of repair: neither is an option, and nothing of either is typed by hand
+  const known = linesOfRunbook(readFileSync("RUNBOOK.md", "utf8"));
+  const read = readPlanData(JSON.stringify(plan), known);
+  const { ways } = read.decisions!.find(({ id }) => id === "lost-files")!;
+  expect(ways.map(({ does }) => does)).toEqual([
+    `I have ${CONFIG}: type its path on this machine`,
+    `Copy ${CONFIG} from w1, which has it: its difference from kubeadm's is shown first`,
+    expect.stringMatching(/^Write a replacement of \S+ with kubeadm\. It is kubeadm's: without maxPods, /),
+  ]);
+  const to = ["m1", "m2", "m3", "w2"];
+  expect(ways[1]!.brings).toEqual({
+    path: CONFIG,
+    from: "w1",
+    to,
+    own: "/var/lib/kubelet/config.yaml",
+    on: "m1",
+  });
+  const brings = { ...ways[1]!.brings, from: "w1; sh" };
+  const strange = { ...plan, decisions: [{ ...read.decisions![0]!, ways: [{ does: "", brings }] }] };
+  expect(() => readPlanData(JSON.stringify(strange), known)).toThrow(
+    '"w1; sh", which is not a node of the plan',
   );
 });
 

@@ -11,7 +11,7 @@ import type { Profile } from "../machine/profile.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { ageFile } from "../scene/expire.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { followGuide, followRepair } from "../scene/follow-repair.ts";
+import { askedBy, followGuide, followRepair } from "../scene/follow-repair.ts";
 import {
   controlPlaneSamples,
   damage,
@@ -398,6 +398,37 @@ const configAsRefused: Line = {
   },
 };
 
+/** `repair` has a number for it. */
+const byHand = (line: Line): Line => ({
+  ...line,
+  run: async (scene) => {
+    if (scene.guide === "runbook") await line.run(scene);
+  },
+});
+
+/** What is put back is shown first, and asked about once more. */
+const PUT_BACK = [
+  /^Copy \S+ from w\d+, which has it/,
+  /^Copy it to /,
+  /^Write a replacement of \S+ with kubeadm/,
+  /^Put \S+ back on \S+: its manifest is shown first/,
+  /^Put it back on /,
+];
+
+const byNumbers: Line = {
+  title: "The operator follows repair: lost configurations and the balancer come back by numbers",
+  async run(scene) {
+    if (scene.guide === "runbook") return;
+    await followRepair(scene, { ways: PUT_BACK });
+    const asked = askedBy(scene);
+    scene.checks.push({
+      name: "repair has put the balancer back, after it has shown it",
+      ok: asked.some((text) => / → Put it back on w1/.test(text)),
+      detail: asked.join("; "),
+    });
+  },
+};
+
 interface Wiped {
   name: string;
   title: string;
@@ -411,10 +442,11 @@ interface Wiped {
 
 /** Wiped while all runs: the keys are nowhere, and the worker has lost its own balancer. */
 function wiped({ hit, lines, kept: { look, asBefore } = kept(), ...scenario }: Wiped): Scenario {
-  const follow = (parts: number[]): Line => ({
-    title: `The operator follows RUNBOOK.md, parts ${parts}`,
-    run: (scene) => followGuide(scene, LOST, { parts }),
-  });
+  const follow = (parts: number[]): Line =>
+    byHand({
+      title: `The operator follows RUNBOOK.md, parts ${parts}`,
+      run: (scene) => followRunbook(scene, LOST, { parts }),
+    });
   return {
     ...kubesprayNewCas,
     ...scenario,
@@ -424,8 +456,9 @@ function wiped({ hit, lines, kept: { look, asBefore } = kept(), ...scenario }: W
       apiGone,
       ...lines,
       follow([0, 1, 2]),
-      balancerBack,
+      byHand(balancerBack),
       follow([3, 4, 5]),
+      byNumbers,
       asBefore,
     ],
   };
@@ -440,7 +473,7 @@ export const kubesprayAllWiped = wiped({
   title:
     "kubespray's layout: /etc/kubernetes is deleted on every node while the kubelets run; the keys are nowhere, and no node has the kubelet's configuration",
   hit: everyNode,
-  lines: [stoppedOn(everyNode), configAsRefused],
+  lines: [stoppedOn(everyNode), byHand(configAsRefused)],
   kept: kept((_, name) => /configuration/.test(name)),
 });
 
@@ -494,7 +527,7 @@ export const kubesprayExpired: Scenario = {
   profile: () => kubespray({ days: 365 }),
 };
 
-const workersFiles: Line[] = [stopped, configFrom(1, firstWorkerToo)];
+const workersFiles: Line[] = [stopped, byHand(configFrom(1, firstWorkerToo))];
 
 export const kubesprayWorkerLost = wiped({
   name: "kubespray-worker-lost",

@@ -48,6 +48,7 @@ const answer = {
   onlyExpired: false,
   kinds: [],
   lostFiles: [],
+  lostPods: [],
   missing: [],
   refusals: [],
   words: [],

@@ -14,8 +14,8 @@ import {
   sayReduced,
   sayWindows,
   servingByCa,
-  workersOf,
 } from "../../../shared/workers/nodes-seen.ts";
+import { workersOf } from "../../../shared/workers/own-pods.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";

@@ -24,7 +24,7 @@ import { reducedManagers, unreducedLeader, whereToClose } from "../../../shared/
 import { untilGood } from "../../../shared/verify/verify-here.ts";
 import { wrapUp } from "../../../shared/verify/wrap-up.ts";
 import { keepWorkersPods } from "../../../shared/workers/joining.ts";
-import { workersPods } from "../../../shared/workers/nodes-seen.ts";
+import { workersPods } from "../../../shared/workers/own-pods.ts";
 import { readyForPart4 } from "../../../shared/workloads/restart-order.ts";
 import type { ApiOptions } from "../../pretend/api.ts";
 import {
