@@ -48,7 +48,8 @@ async function main() {
 
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
-                                [--all] [--output short|json] [--kubeadm-config] [--manifest NODE/POD]
+                                [--all] [--output short|json]
+                                [--kubeadm-config | --manifest NODE/POD]
                                 [--etcd-data DIR] [--control-plane NODE,…]
 
 Prints the verdict on this node and the next commands, then the damage, the worst first. It says how
@@ -73,8 +74,8 @@ Options:
     --kubeadm-config Print only the configuration for --config of kubeadm's phases, from etcd's
                      data: for clusters that this kit does not repair.
     --manifest NODE/POD
-                     Print only the manifest of a worker's own static pod, as its kubelet has reported
-                     it to etcd: for a worker that has lost it.
+                     Print only the manifest of a worker's own static pod, as its kubelet has
+                     reported it to etcd: for a worker that has lost it.
     --etcd-data DIR  etcd's data directory (default: found by itself). If etcd is on other machines:
                      https://HOST:2379,… (the client URLs of its members).
     --control-plane NODES

@@ -4,6 +4,7 @@
  */
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
+import { listed } from "../plain.ts";
 import { IRREVERSIBLE, irreversibleText } from "../run.ts";
 import { EFFORTS, type Effort, IRREVERSIBLE_AT, NEW_ONE } from "./effort.ts";
 
@@ -27,8 +28,11 @@ export function effortHere(task: Task | undefined, here: CostsHere, on: readonly
   return {
     ...effort,
     ...(irreversible.length > 0 && { irreversible }),
-    ...(task === "hold" && { costs: costsOfHold(here, on) }),
-    ...(STARTS_ETCD.some((one) => one === task) && here.etcdRuns === "unit" && PROVES_ETCD),
+    ...(task === "hold" && {
+      costs: [effort.costs, ...containersNow(here, on, " without a kubelet")].join("; "),
+    }),
+    ...(task === "join" && { costs: costsOfJoin(effort, here, on) }),
+    ...(STARTS_ETCD.some((one) => one === task) && here.etcdRuns && PROVES_ETCD[here.etcdRuns]),
     ...(task === "control-plane" &&
       controlPlanes.length > 0 && {
         does: `${effort.does}, and take ${controlPlanes.join(", ")} out of etcd's members`,
@@ -39,30 +43,39 @@ export function effortHere(task: Task | undefined, here: CostsHere, on: readonly
 
 const STARTS_ETCD: readonly Task[] = ["new-cas", "old-cas", "new-internal-cas", "etcd-there"];
 
-/** An etcd that systemd runs is not stopped, so nothing starts it. */
-const PROVES_ETCD: Pick<Effort, "does" | "longer"> = {
-  does: "Prove etcd, which runs as a unit of systemd, and renew its certificates",
-  longer: "it copies etcd's data once",
+/** Nothing of this kit starts an etcd that is no static pod. */
+const PROVES_ETCD: Partial<Record<EtcdHome["runs"], Pick<Effort, "does">>> = {
+  unit: { does: "Prove etcd, which runs as a unit of systemd, and renew its certificates" },
+  elsewhere: {
+    does: "Prove etcd, which runs on other machines, and renew the API server's certificate for it",
+  },
 };
 
-/** "no container is restarted: 11 containers run on without a kubelet (cp1 6, cp2 5). On cp3 none runs now". */
-function costsOfHold({ workloads = new Map() }: CostsHere, on: readonly string[]): string {
-  const seen = on.flatMap((name) => {
+/** "11 containers run on (w1 6, w2 5); no workload runs now on w3; not looked at: w4". */
+function containersNow({ workloads = new Map() }: CostsHere, on: readonly string[], more = ""): string[] {
+  const counts = on.flatMap((name) => {
     const count = workloads.get(name);
     return count === undefined ? [] : [{ name, count }];
   });
-  const some = seen.filter(({ count }) => count > 0);
+  const some = counts.filter(({ count }) => count > 0);
   const sum = some.reduce((all, { count }) => all + count, 0);
-  const each = some.map(({ name, count }) => `${name} ${count}`).join(", ");
-  const none = seen.filter(({ count }) => count === 0).map(({ name }) => name);
+  const each = listed(some.map(({ name, count }) => `${name} ${count}`));
+  const none = counts.filter(({ count }) => count === 0).map(({ name }) => name);
   const unseen = on.filter((name) => !workloads.has(name));
-  const sentences = [
-    "no container is restarted",
-    ...(sum > 0 ? [`${sum} containers run on without a kubelet (${each})`] : []),
-    ...(none.length > 0 ? [`no workload runs now on ${none.join(", ")}`] : []),
-    ...(unseen.length > 0 ? [`not looked at: ${unseen.join(", ")}`] : []),
+  return [
+    ...(sum > 0 ? [`${sum} containers run on${more} (${each})`] : []),
+    ...(none.length > 0 ? [`no workload runs now on ${listed(none)}`] : []),
+    ...(unseen.length > 0 ? [`not looked at: ${listed(unseen)}`] : []),
   ];
-  return sentences.join("; ");
+}
+
+/** Where nobody has looked yet, nothing is counted. */
+function costsOfJoin({ costs }: Effort, here: CostsHere, on: readonly string[]): string {
+  const counted = containersNow(
+    here,
+    on.filter((name) => here.workloads?.has(name)),
+  );
+  return counted.length > 0 ? ["its kubelet restarts", ...counted].join("; ") : costs;
 }
 
 /** The sentences by which scripts will announce here that something is irreversible. */

@@ -58,7 +58,7 @@ export const DRY_RUN: Effort = { does: "Read which pods will restart", costs: NO
 export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   hold: {
     does: "Stop the kubelet, and pause the controller-manager",
-    costs: "no container is restarted: they run on without a kubelet",
+    costs: NO_RESTART,
     seconds: [0, 1],
     note: "These lines print nothing",
   },
@@ -100,7 +100,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   },
   join: {
     does: "Join the worker again",
-    costs: "its kubelet restarts, its containers run on",
+    costs: "its kubelet restarts, and no container",
     seconds: [1, 10],
     note: NO_JOIN,
   },
@@ -183,7 +183,7 @@ export const MOVES = {
   },
   workers: {
     does: "Put the new addresses into the worker's files: no join, no token",
-    costs: "its kubelet restarts, its containers run on. Nothing, where no file names an old address",
+    costs: "its kubelet restarts, and no container. Nothing, where no file names an old address",
     seconds: [1, 15],
     note: MOVED,
   },

@@ -32,6 +32,7 @@ import {
   withoutOlder,
 } from "./seen-nodes.ts";
 import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
+import { undoHere } from "./undo-here.ts";
 import { workersPodsNotes } from "./workers-pods.ts";
 
 export interface Plan {
@@ -160,10 +161,6 @@ const NOT_NEEDED: Record<number, string> = {
   1: "etcd runs, and nothing of it is damaged",
   4: "the keys that sign tokens are the old ones, so every token stays valid, and no running pod restarts",
 };
-/** RUNBOOK.md has the one for etcd's static pod, whose manifest does not exist here. */
-const UNDO_OF_UNIT =
-  "Etcd was not stopped. The files that this part replaced are in the rescue folder, `/root/kube-pki-repair-TIME`.";
-
 const KEY_GIVEN_UP =
   "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused. After part 3, ./bunw scripts/04-sa-tokens.ts makes new tokens for Secrets, and copies of the old ones outside of the cluster stop working";
 
@@ -178,10 +175,12 @@ function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Mad
   return parts.flatMap(({ number, title, undo, text }): PlanPart[] => {
     const own = steps.filter(({ part }) => part === number);
     if (own.length > 0) {
-      const isUndone = number > 0 || own.some(({ task }) => task === "hold" || task === "token-key");
-      const way = number === 1 && facts.etcdRuns === "unit" ? UNDO_OF_UNIT : undo;
-      const [said, hasTable] = [isUndone ? way : "", text.includes("\n| it says |")];
-      return [{ number, title, undo: said, notes: notes[number]?.() ?? [], steps: own, hasTable }];
+      const tasks = own.map(({ task }) => task);
+      const [way, hasTable] = [
+        undoHere({ number, undo }, { ...facts, tasks }),
+        text.includes("\n| it says |"),
+      ];
+      return [{ number, title, undo: way, notes: notes[number]?.() ?? [], steps: own, hasTable }];
     }
     if (away) return [];
     const left =

@@ -28,6 +28,7 @@ import { endWords, lastRestore, movedHere, wordOf, wordsOf } from "../node/words
 import { typed as inKitsFolder } from "../options.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { trustedKeys } from "../pki/certificate.ts";
+import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { isHeard } from "../pki/served.ts";
 import { listed } from "../plain.ts";
@@ -60,6 +61,7 @@ export interface PlanFacts {
   silent: readonly string[];
   /** Where this cluster's etcd runs; undefined: not known. */
   etcdRuns?: EtcdHome["runs"] | undefined;
+  certificatesDir: string;
   /** In this repair. */
   hasNewKeys: boolean;
   /**
@@ -142,6 +144,7 @@ export async function factsForPlan(
     leader: cp && lastLeaderElsewhere(cp),
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
     etcdRuns: home?.runs,
+    certificatesDir: cp?.facts.certificatesDir ?? CERTIFICATES_DIR,
     hasNewKeys: cp !== undefined && hasNewKeys(cp),
     made: madeHere(cp),
     noDisk: (await failOf(async () => new Disk((await deviceOf("/etc/kubernetes")).path)[Symbol.dispose]()))

@@ -6,7 +6,6 @@ import { command } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { manifestName } from "../manifests/on-disk.ts";
 import { listed } from "../plain.ts";
-import { shell } from "../shell-line.ts";
 import { workersPods } from "../workers/own-pods.ts";
 import { onYourMachine, printedAs, reachedAs } from "./by-hand.ts";
 import type { Note, Surroundings, Way } from "./note.ts";
@@ -15,7 +14,7 @@ const MANIFESTS = "/etc/kubernetes/manifests";
 
 export const placeOfPod = (file: string) => `${MANIFESTS}/${file}`;
 export const manifestLine = (worker: string, pod: string) =>
-  command(shell`00-assess --manifest ${`${worker}/${pod}`}`);
+  command("00-assess", { manifest: `${worker}/${pod}` });
 
 export function workersPodsNotes({ facts, nodes }: Surroundings): Note[] {
   const [here] = nodes;

@@ -38,7 +38,7 @@ export function workersManifest({ pod }: Pick<MirrorPod, "pod">, worker: string)
   return manifestText(asItRan(manifestFromMirrorPod(pod, worker), pod).manifest);
 }
 
-/** Of "w1/nginx-proxy". Errors: Fail where etcd's data has no such pod, or cannot be read. */
+/** `named`: "w1/nginx-proxy". Errors: Fail where etcd's data has no such pod, or cannot be read. */
 export function manifestOfWorker(place: Pick<ControlPlaneNode, "cluster" | "data">, named: string): string {
   const [worker = "", name = ""] = named.split("/");
   const all = workersPods(place, []);

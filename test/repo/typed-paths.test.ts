@@ -20,6 +20,7 @@ const NO_PATH = [
   "as",
 ];
 const NO_PATH_IN: Record<string, string[]> = {
+  "00-assess.ts": ["manifest"],
   "00-salvage.ts": ["from"],
   "join-again.ts": ["lost"],
   // a path of the nodes, which a plan there judges
