@@ -3,7 +3,7 @@
  * of lines. It is not damaged, and one line brings it back; or the original is needed. Sources: RFC 1952, RFC 8878,
  * tukaani.org/xz/xz-file-format.txt, bzip.org, POSIX ustar, c2sp.org/age.
  */
-import { closeSync, readSync } from "node:fs";
+import { closeSync, fstatSync, readSync } from "node:fs";
 import { shell } from "../shell-line.ts";
 import { Damaged } from "./protobuf.ts";
 import { openRegular } from "./raft-files.ts";
@@ -79,8 +79,8 @@ function hasOtherLines(head: Buffer): boolean {
 function headOf(path: string): Buffer {
   const file = openRegular(path);
   try {
-    const bytes = Buffer.alloc(LOOKED_AT);
-    return bytes.subarray(0, readSync(file, bytes, 0, LOOKED_AT, 0));
+    const bytes = Buffer.alloc(Math.min(LOOKED_AT, fstatSync(file).size));
+    return bytes.subarray(0, readSync(file, bytes, 0, bytes.length, 0));
   } finally {
     closeSync(file);
   }

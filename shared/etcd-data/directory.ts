@@ -271,9 +271,16 @@ function readLog(paths: Paths, wish: Wish): Wal {
     const before = lastWrite(paths).getTime();
     const wal = readWal(paths.wal, wish);
     if (wal.warnings.length === 0 || attempt === LOG_READS) return wal;
-    if (attempt > 2 && before === lastWrite(paths).getTime()) return wal;
+    const isStill = before === lastWrite(paths).getTime();
+    if (isStill && (attempt > 2 || still.get(paths.wal) === before)) {
+      still.set(paths.wal, before);
+      return wal;
+    }
   }
 }
+
+/** When a damaged log was written last, if several readings have shown that nobody writes to it: then one is enough. */
+const still = new Map<string, number>();
 
 /** Everything between the db and the log's end must exist; else the two do not belong together. */
 function checkLog(wal: Wal, applied: number, paths: Paths) {

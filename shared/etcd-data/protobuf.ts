@@ -76,7 +76,7 @@ export class Reader {
       const byte = this.byte();
       if (shift < 49) low += (byte & 127) * 2 ** shift;
       else high += BigInt(byte & 127) << BigInt(shift);
-      if (byte < 128) return BigInt.asIntN(64, high + BigInt(low));
+      if (byte < 128) return shift < 49 ? BigInt(low) : BigInt.asIntN(64, high + BigInt(low));
     }
     throw new Damaged(`protobuf: varint before byte ${this.position} is longer than ten bytes`);
   }

@@ -8,7 +8,7 @@
  *   record  walpb.Record { 1 type, 2 crc, 3 data }; crc is CRC-32C over the data of all records so far, a crc record begins each file
  */
 import { existsSync, readdirSync } from "node:fs";
-import { Damaged, fieldsOf, hexId, unlessDamaged } from "./protobuf.ts";
+import { Damaged, fieldsOf, hexId, NOTHING, Reader, unlessDamaged } from "./protobuf.ts";
 import { crc32c, hasZeroSector, isZero, isZeroFrom, LogFile, noteRead, OF_A_ROW } from "./raft-files.ts";
 
 const FRAME_HEADER_SIZE = 8;
@@ -31,7 +31,7 @@ export interface Wal {
   memberId: string;
   /**
    * The wanted entries by index, without those that a later entry of the same or a lower index replaced. If the wish
-   * reads on, their data is read on demand: it may be the whole log.
+   * reads on, the data of those behind the first 8 MB is read on demand: it may be the whole log.
    */
   entries: Map<number, Entry>;
   /**
@@ -95,7 +95,7 @@ export function readWal(folder: string, wish: Wish): Wal {
     latest: { index: 0, term: 0 },
     terms: [],
     hasRequest: false,
-    keptBytes: 0,
+    ...{ keptBytes: 0, heldBytes: 0 },
     wal,
     wish,
   };
@@ -185,6 +185,8 @@ interface Reading {
   /** The first entry of each term, oldest first, without those in whose place another one came. */
   terms: Place[];
   keptBytes: number;
+  /** Of the wanted entries that are in memory, where the wish reads on. */
+  heldBytes: number;
   wal: Wal;
   wish: Wish;
 }
@@ -236,6 +238,9 @@ function lookAtEnd({ path, size }: LogFile, position: number, { wal, hasHead, la
   );
 }
 
+/** Each record begins with its type (walpb/record.pb.go, MarshalTo). */
+const TYPE_TAG = 0x08;
+
 /** Bytes that are skipped at once if they are zeros: etcd makes room for 64 MB. */
 const ROOM = 4096;
 
@@ -247,6 +252,7 @@ export function nextChain(file: LogFile, from: number) {
     if (position + FRAME_HEADER_SIZE > file.size) return undefined;
     const frame = readFrame(file.slice(position, position + FRAME_HEADER_SIZE), position);
     if (!frame || frame.end > file.size || frame.end % 8 !== 0) return undefined;
+    if (file.slice(frame.start, frame.start + 1)[0] !== TYPE_TAG) return undefined;
     const record = parseRecord(file.slice(frame.start, frame.start + frame.length));
     return record && record.type >= METADATA_TYPE && record.type <= SNAPSHOT_TYPE
       ? { ...record, data: new Uint8Array(record.data), end: frame.end }
@@ -287,14 +293,18 @@ export interface WalRecord {
 
 export function parseRecord(message: Uint8Array): WalRecord | undefined {
   // stopAtDamage reports it, with its place
-  const fields = unlessDamaged(() => fieldsOf(message));
-  return (
-    fields && {
-      type: fields.number(1),
-      crc: Number(BigInt.asUintN(32, fields.int(2))),
-      data: fields.bytes(3),
+  return unlessDamaged(() => {
+    const record: WalRecord = { type: 0, crc: 0, data: NOTHING };
+    const reader = new Reader(message);
+    while (!reader.done) {
+      const tag = reader.tag();
+      if (tag === TYPE_TAG) record.type = reader.number();
+      else if (tag === 0x10) record.crc = reader.number() % 2 ** 32;
+      else if (tag === 0x1a) record.data = reader.bytes();
+      else reader.skip(tag);
     }
-  );
+    return record;
+  });
 }
 
 /** Whether the record continues the chain of checksums. A crc record carries it from file to file. */
@@ -394,7 +404,10 @@ function addEntry(reading: Reading, entry: Entry): boolean {
   const distance = (wish.applied ?? 0) - entry.index;
   if (distance >= 0 && distance < KEPT.entries) keepBefore(reading, copy());
   if (entry.index > wish.after && wish.isWanted(entry))
-    wal.entries.set(entry.index, wish.readsOn ? later(entry, reading.file!.again(entry.data)) : copy());
+    wal.entries.set(
+      entry.index,
+      isHeld(reading, entry) ? copy() : later(entry, reading.file!.again(entry.data)),
+    );
   wal.last = placeOf(entry);
   reading.isBegun = true;
   reading.hasRequest ||= entry.type === 0 && entry.data.length > 0;
@@ -423,6 +436,12 @@ function noteTerm(reading: Reading, entry: Place) {
   if (terms.at(-1)?.term !== entry.term) terms.push(placeOf(entry));
 }
 
+/** The first wanted entries stay in memory: to open the file for each of a whole small log takes longer than to read it. */
+function isHeld(reading: Reading, { data }: Entry): boolean {
+  if (reading.wish.readsOn) reading.heldBytes += data.length;
+  return reading.heldBytes <= KEPT.bytes;
+}
+
 function later({ type, term, index }: Entry, read: () => Uint8Array): Entry {
   return {
     ...{ type, term, index },
@@ -443,6 +462,15 @@ function keepBefore(reading: Reading, entry: Entry) {
 }
 
 export function readEntry(message: Uint8Array): Entry {
-  const fields = fieldsOf(message);
-  return { type: fields.number(1), term: fields.number(2), index: fields.number(3), data: fields.bytes(4) };
+  const entry: Entry = { type: 0, term: 0, index: 0, data: NOTHING };
+  const reader = new Reader(message);
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag === 0x08) entry.type = Number(reader.int64());
+    else if (tag === 0x10) entry.term = Number(reader.int64());
+    else if (tag === 0x18) entry.index = Number(reader.int64());
+    else if (tag === 0x22) entry.data = reader.bytes();
+    else reader.skip(tag);
+  }
+  return entry;
 }
