@@ -16,42 +16,68 @@ const HEADER_SIZE = 8;
 
 /** In words what is later than `end`; undefined if nothing is. `folders`: the log's, and the one of the .snap files. */
 export function laterThan(end: Place, folders: { wal: string; snap: string }): string | undefined {
-  for (const name of readdirSync(folders.wal)) {
-    const path = `${folders.wal}/${name}`;
-    const later = statSync(path).isFile() ? laterIn(path, end) : undefined;
-    if (later) return `${path} has entry ${later.index} of term ${later.term}`;
+  let chain: Chain = {};
+  const paths = readdirSync(folders.wal)
+    .sort()
+    .map((name) => `${folders.wal}/${name}`);
+  for (const path of paths.filter((one) => statSync(one).isFile())) {
+    const found = laterIn(path, end, chain);
+    if (found.proved) return inWords(found.proved);
+    chain = found.chain;
   }
+  if (chain.later) return inWords(chain.later);
   const snapshot = readNewestSnapshot(folders.snap);
   return snapshot && isLater(snapshot, end) ? `there is a .snap of entry ${snapshot.index}` : undefined;
 }
 
-interface At {
-  position: number;
-  /** Sum of all data before it; undefined where a record of the checksum has to come. */
-  crc: number | undefined;
+const inWords = ({ path, index, term }: Later) => `${path} has entry ${index} of term ${term}`;
+
+interface Later extends Place {
+  path: string;
 }
 
-/** The first entry with a right checksum that is later, unless another one takes its place in the same chain of records. */
-function laterIn(path: string, end: Place): Place | undefined {
+/** Records of which each one follows the one before it, up to here. The log's next file goes on with it, by its sum. */
+interface Chain {
+  /** Sum of all data so far; undefined where a record of the checksum has to come. */
+  crc?: number | undefined;
+  /** The first entry that is later, unless another one takes its place further on in this chain. */
+  later?: Later | undefined;
+}
+
+/** `proved`: a later entry whose chain has ended. `chain`: at the end of this file. */
+function laterIn(path: string, end: Place, before: Chain): { proved?: Later; chain: Chain } {
   using file = new LogFile(path);
-  let later: Place | undefined;
-  for (let at: At | undefined = { position: 0, crc: undefined }; at; ) {
-    const record = recordAt(file, at.position);
-    if (!record || !follows(record, at)) {
-      if (later) return later;
-      at = nextChain(file, at.position);
-    } else {
-      const found = record.type === ENTRY ? unlessDamaged(() => readEntry(record.data)) : undefined;
-      if (found && later && found.index <= later.index) later = undefined;
-      if (found && isLater(found, end)) later ??= found;
-      at = { position: record.end, crc: record.crc };
+  let chain = before;
+  for (let at: number | undefined = 0; at !== undefined; ) {
+    const record = recordAt(file, at);
+    if (record && follows(record, chain)) {
+      chain = { crc: record.crc, later: laterOf(record, chain.later, { path, end }) };
+      at = record.end;
+      continue;
     }
+    const next: { position: number; crc?: number } | undefined =
+      record?.type === CRC ? { position: at } : nextChain(file, at);
+    if (next && chain.later) return { proved: chain.later, chain };
+    if (next) chain = { crc: next.crc };
+    at = next?.position;
   }
-  return later;
+  return { chain };
 }
 
-function follows({ type, crc, data }: WalRecord, at: At): boolean {
-  return type === CRC || (at.crc !== undefined && crc32c(data, at.crc) === crc);
+function laterOf(
+  { type, data }: WalRecord,
+  later: Later | undefined,
+  { path, end }: { path: string; end: Place },
+) {
+  const found = type === ENTRY ? unlessDamaged(() => readEntry(data)) : undefined;
+  if (!found) return later;
+  const left = later && found.index <= later.index ? undefined : later;
+  return left ?? (isLater(found, end) ? { path, index: found.index, term: found.term } : undefined);
+}
+
+/** A record of the checksum says what it was so far: that of another log, or of a file in another's place, is not this one. */
+function follows({ type, crc, data }: WalRecord, { crc: so }: Chain): boolean {
+  return type === CRC ? so === undefined || so === crc : so !== undefined && crc32c(data, so) === crc;
 }
 
 function recordAt(file: LogFile, position: number): (WalRecord & { end: number }) | undefined {

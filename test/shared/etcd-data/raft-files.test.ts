@@ -127,15 +127,27 @@ test("a copy of earlier records lies over the last one: the log's end is lost, t
   expect(wal.warnings.join()).toContain("is damaged behind entry 2, and has no later one behind that");
 });
 
-/** A log with these entries in this order; behind them is all the room that etcd makes. */
-function logWith(entries: readonly { index: number; term: number }[]): Wal {
+type At = { index: number; term: number };
+
+/** A log with these entries in this order, in these files; behind them is all the room that etcd makes. */
+function writeLog(dir: string, files: readonly (readonly At[])[], isOneChain = true) {
+  const name = (sequence: number, first: number) =>
+    [sequence, first].map((one) => one.toString(16).padStart(16, "0")).join("-");
+  let log = new LogRecords();
+  for (const [sequence, entries] of files.entries()) {
+    log = new LogRecords(isOneChain ? log.crc : 0).begin();
+    log.add(RECORD.metadata, metadataOf({ memberId: 1n, clusterId: 2n }));
+    for (const { index, term } of entries)
+      log.add(RECORD.entry, entryOf({ type: 0, term, index }, Buffer.from(`of term ${term}`)));
+    const path = `${dir}/${name(sequence, sequence && files[sequence - 1]!.at(-1)!.index + 1)}.wal`;
+    write(path, log.bytes());
+    if (sequence === files.length - 1) makeRoom(path);
+  }
+}
+
+function logWith(...files: readonly (readonly At[])[]): Wal {
   using box = sandbox();
-  const log = new LogRecords().begin().add(RECORD.metadata, metadataOf({ memberId: 1n, clusterId: 2n }));
-  for (const { index, term } of entries)
-    log.add(RECORD.entry, entryOf({ type: 0, term, index }, Buffer.from(`of term ${term}`)));
-  const path = `${box.dir}/${"0".repeat(16)}-${"0".repeat(16)}.wal`;
-  write(path, log.bytes());
-  makeRoom(path);
+  writeLog(box.dir, files);
   const wal = readWal(box.dir, { after: 0, isWanted: () => true });
   const later = laterThan(wal.last, { wal: box.dir, snap: box.dir });
   return { ...wal, warnings: [...wal.warnings, ...(later ? [later] : [])] };
@@ -148,16 +160,37 @@ const at = (index: number, term: number) => ({ index, term });
  * of term 2, and sends it, since the places differ. Its first own entry, of term 4, may come in a later message.
  */
 test.each([
-  ["and the new leader's entry behind it", [at(3, 4)], at(3, 4)],
-  ["and the new leader's entry is not here yet", [], at(2, 2)],
+  ["and the new leader's entry behind it", [[at(2, 2), at(3, 4)]], at(3, 4)],
+  ["and the new leader's entry is not here yet", [[at(2, 2)]], at(2, 2)],
+  ["and is in the next file", [[], [at(2, 2)]], at(2, 2)],
+  ["and is in the next file, with the new leader's entry", [[], [at(2, 2), at(3, 4)]], at(3, 4)],
 ])("an entry of an older term in the place of one that no quorum had is no damage: %s", (_, more, last) => {
-  const { entries, ...wal } = logWith([at(1, 2), at(2, 3), at(2, 2), ...more]);
+  const [first, ...next] = more as [At[], ...At[][]];
+  const { entries, ...wal } = logWith([at(1, 2), at(2, 3), ...first], ...next);
   expect(wal).toMatchObject({ last, warnings: [], isCut: false, isDamaged: false, isEndSeen: true });
-  expect([...entries.values()].map(({ index, term }) => at(index, term))).toEqual([
-    at(1, 2),
-    at(2, 2),
-    ...more,
-  ]);
+  expect([...entries.values()].map(({ index, term }) => at(index, term))).toEqual([at(1, 2), ...more.flat()]);
+});
+
+test("an entry of an older term in another log's file takes nobody's place", () => {
+  using box = sandbox();
+  writeLog(box.dir, [[at(1, 2), at(2, 3)], [at(2, 2)]], false);
+  expect(laterThan(at(2, 2), { wal: box.dir, snap: box.dir })).toEndWith("has entry 2 of term 3");
+});
+
+test("entries behind the first 8 MB of a log are read from it again, each its own", () => {
+  using box = sandbox();
+  const log = new LogRecords().begin().add(RECORD.metadata, metadataOf({ memberId: 1n, clusterId: 2n }));
+  const contentOf = (index: number) => Buffer.alloc(MB, index);
+  const all = Array.from({ length: 12 }, (_, i) => i + 1);
+  for (const index of all) log.add(RECORD.entry, entryOf({ type: 0, term: 1, index }, contentOf(index)));
+  const path = `${box.dir}/${"0".repeat(16)}-${"0".repeat(16)}.wal`;
+  write(path, log.bytes());
+  const { entries } = readWal(box.dir, { after: 0, isWanted: () => true, readsOn: true });
+  for (const index of all)
+    expect(Buffer.compare(Buffer.from(entries.get(index)!.data), contentOf(index))).toBe(0);
+  writeFileSync(path, "");
+  expect(entries.get(8)!.data.length).toBe(MB);
+  expect(() => entries.get(9)!.data).toThrow(/was cut off$/);
 });
 
 test.each([
