@@ -185,7 +185,7 @@ interface Reading {
   /** The first entry of each term, oldest first, without those in whose place another one came. */
   terms: Place[];
   keptBytes: number;
-  /** Of the wanted entries that are in memory, where the wish reads on. */
+  /** Bytes of those wanted entries that are in memory, where the wish reads on. */
   heldBytes: number;
   wal: Wal;
   wish: Wish;
