@@ -8,7 +8,7 @@ import { USUAL } from "../machine/profile.ts";
 import { drilled } from "../scene/drilled.ts";
 import { earlierKey, fieldLife, offWorker } from "../scene/field-life.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { followRepair } from "../scene/follow-repair.ts";
+import { byHand, byRepair, followRepair } from "../scene/follow-repair.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
 import type { Scenario, Scene } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS as LOST } from "./all-lost.ts";
@@ -70,9 +70,6 @@ const DISASTERS: Disaster[] = [
   },
 ];
 
-/** A file that a flag names, and that kubeadm did not make. */
-const LOST_FILE = / is lost on .*does not start without it/;
-
 interface Size {
   name: string;
   controlPlanes: number;
@@ -90,19 +87,13 @@ function inTheField({ name, controlPlanes, workers, namespace }: Size): Scenario
     const { off: goesOff, on: comesBack } = offWorker(off);
     const follow = (scene: Scene, parts: number[], who: { away?: string[]; workers?: string[] } = {}) =>
       followRunbook(scene, tags[controlPlanes > 1 ? 1 : 0], { parts, ...who });
-    const filesBack = async (scene: Scene) => {
-      for (const line of [files.named, files.putBack]) await line.run(scene);
-    };
+    const filesBack = [files.named, files.putBack];
+    const ways = [new RegExp(`^${off} is away for now`)];
     const repaired: Lines[number] = {
-      title: `The operator follows repair or RUNBOOK.md without ${off}, and brings back the files that only he has`,
+      title: `The operator follows RUNBOOK.md without ${off}, and brings back the files that only he has`,
       async run(scene) {
-        if (scene.guide === "repair")
-          return await followRepair(scene, {
-            ways: [new RegExp(`^${off} is away for now`)],
-            first: { question: LOST_FILE, does: () => filesBack(scene) },
-          });
         await follow(scene, [0], { away: [off] });
-        await filesBack(scene);
+        for (const line of filesBack) await line.run(scene);
         await follow(scene, [1, 2, 3, 4], { away: [off] });
       },
     };
@@ -121,7 +112,7 @@ function inTheField({ name, controlPlanes, workers, namespace }: Size): Scenario
       lines: [
         ...[fieldLife.tokenOfEarlierKey, fieldLife.certificateBefore, files.keep],
         ...before(goesOff),
-        ...[repaired, comesBack, repairedAgain],
+        ...[byHand(repaired), byRepair(filesBack, { ways }), comesBack, repairedAgain],
         ...[fieldLife.tokenIsValid, fieldLife.certificateAfter, ...after],
       ],
     };

@@ -6,9 +6,10 @@
 import { hardened } from "../machine/hardened.ts";
 import { drilled } from "../scene/drilled.ts";
 import { followRunbook } from "../scene/follow.ts";
+import { byHand, byRepair } from "../scene/follow-repair.ts";
 import { flagsToDrop } from "../scene/given-up.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
-import type { Scenario } from "../scene/scene.ts";
+import type { Scenario, Scene } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS as LOST } from "./all-lost.ts";
 import { aYearPasses, TAGS as EXPIRED, HA_TAGS as HA_EXPIRED } from "./expired.ts";
 import { certificatesDeleted, TAGS as SALVAGE } from "./keys-in-memory.ts";
@@ -30,6 +31,9 @@ interface Disaster {
   ): Lines;
 }
 
+/** What the operator does with the files that only he has. */
+const ASKED = ["named", "refusedWithout", "putBack"] as const;
+
 const DISASTERS: Disaster[] = [
   {
     suffix: "",
@@ -41,10 +45,9 @@ const DISASTERS: Disaster[] = [
       drill.before,
       ...everythingDeleted,
       follow([0]),
-      files.named,
-      files.refusedWithout,
-      files.putBack,
+      ...ASKED.map((one) => byHand(files[one])),
       follow([1, 2, 3, 4, 5]),
+      byRepair(ASKED.map((one) => files[one])),
       files.asBefore,
       drill.outcome,
     ],
@@ -73,7 +76,13 @@ const DISASTERS: Disaster[] = [
       "the folder of certificates is deleted on every control plane node while everything runs; RUNBOOK.md with the keys from memory",
     tags: [SALVAGE, [...SALVAGE, "several-control-planes"]],
     more: { oldKeys: true },
-    lines: (files, follow) => [files.keep, certificatesDeleted, follow([0, 1, 2, 3, 4, 5]), files.asBefore],
+    lines: (files, follow) => [
+      files.keep,
+      certificatesDeleted,
+      follow([0, 1, 2, 3, 4, 5]),
+      byRepair([]),
+      files.asBefore,
+    ],
   },
   {
     suffix: "-expired",
@@ -81,7 +90,13 @@ const DISASTERS: Disaster[] = [
       "no certificate is renewed for a year, then every machine restarts; the operator follows RUNBOOK.md",
     tags: [EXPIRED, HA_EXPIRED],
     more: { machinesFail: true },
-    lines: (files, follow) => [files.keep, aYearPasses, follow([0, 1, 2, 3, 4, 5]), files.asBefore],
+    lines: (files, follow) => [
+      files.keep,
+      aYearPasses,
+      follow([0, 1, 2, 3, 4, 5]),
+      byRepair([]),
+      files.asBefore,
+    ],
   },
 ];
 
@@ -94,10 +109,12 @@ function scenarios(base: Scenario, name: string, size: 0 | 1): Scenario[] {
     profile: hardened,
     lines: lines(
       operatorsFiles(hardened),
-      (parts) => ({
-        title: `The operator follows RUNBOOK.md, ${parts.length > 1 ? `parts ${parts[0]} to ${parts.at(-1)}` : `part ${parts[0]}`}`,
-        run: (scene) => followRunbook(scene, tags[size], { parts }),
-      }),
+      (parts) => {
+        const title = `The operator follows RUNBOOK.md, ${parts.length > 1 ? `parts ${parts[0]} to ${parts.at(-1)}` : `part ${parts[0]}`}`;
+        const line = { title, run: (scene: Scene) => followRunbook(scene, tags[size], { parts }) };
+        // what the scripts say between the parts is judged there
+        return suffix === "-files-lost" ? line : byHand(line);
+      },
       drilled(),
     ),
   }));

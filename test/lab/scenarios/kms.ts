@@ -5,6 +5,7 @@
 import { kms, SEALED_BY_PLUGIN } from "../machine/kms.ts";
 import { drilled } from "../scene/drilled.ts";
 import { followRunbook } from "../scene/follow.ts";
+import { byHand, byRepair } from "../scene/follow-repair.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
 import { reasonIn, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
@@ -14,10 +15,11 @@ type Line = Scenario["lines"][number];
 const files = operatorsFiles(kms);
 const drill = drilled();
 
-const follow = (parts: number[], title: string): Line => ({
-  title: `The operator follows RUNBOOK.md, ${title}`,
-  run: (scene) => followRunbook(scene, TAGS, { parts }),
-});
+const follow = (parts: number[], title: string): Line =>
+  byHand({
+    title: `The operator follows RUNBOOK.md, ${title}`,
+    run: (scene) => followRunbook(scene, TAGS, { parts }),
+  });
 
 /** In etcd's files; a Secret of before the plugin would be there, too, in plain text. */
 const secretsAreSealed: Line = {
@@ -79,6 +81,8 @@ const noCopyOfSocket: Line = {
   },
 };
 
+const FILES_BACK = [files.named, saidBefore, files.putBack, noCopyOfSocket];
+
 export const kmsAllLost: Scenario = {
   ...allLost,
   name: "kms",
@@ -91,11 +95,9 @@ export const kmsAllLost: Scenario = {
     drill.before,
     ...everythingDeleted,
     follow([0], "part 0"),
-    files.named,
-    saidBefore,
-    files.putBack,
-    noCopyOfSocket,
+    ...FILES_BACK.map(byHand),
     follow([1, 2, 3, 4, 5], "parts 1 to 5"),
+    byRepair(FILES_BACK),
     files.asBefore,
     drill.outcome,
   ],

@@ -11,7 +11,7 @@ import type { Profile } from "../machine/profile.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { ageFile } from "../scene/expire.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { askedBy, followGuide, followRepair } from "../scene/follow-repair.ts";
+import { askedBy, byHand, followGuide, followRepair } from "../scene/follow-repair.ts";
 import {
   controlPlaneSamples,
   damage,
@@ -397,14 +397,6 @@ const configAsRefused: Line = {
     for (const node of scene.lab.nodes) await sh(node, line ?? "false");
   },
 };
-
-/** `repair` has a number for it. */
-const byHand = (line: Line): Line => ({
-  ...line,
-  run: async (scene) => {
-    if (scene.guide === "runbook") await line.run(scene);
-  },
-});
 
 /** What is put back is shown first, and asked about once more. */
 const PUT_BACK = [

@@ -191,6 +191,7 @@ async function repair(scene: Scene, left: Left) {
 /** Without the others. */
 export async function follow(scene: Scene, tags: string[], parts: number[]) {
   const without = othersOf(scene).map(({ nodeName }) => nodeName);
+  if (scene.guide === "repair") return await followRepair(scene, { without });
   await followGuide(scene, tags, { parts, ...(without.length > 0 && { without }) });
 }
 

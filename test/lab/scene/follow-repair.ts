@@ -15,7 +15,9 @@ import { INTRUDER_HOME } from "../attacker/intruder.ts";
 import type { Machine } from "../machine/machine.ts";
 import { followRunbook } from "./follow.ts";
 import { restartBarePods } from "./printed.ts";
-import { KIT, note, type Scene, type } from "./scene.ts";
+import { KIT, note, type Scenario, type Scene, type } from "./scene.ts";
+
+type Line = Scenario["lines"][number];
 
 /** What an operator chooses where a scenario says nothing else: the way that continues. */
 export const USUAL: readonly RegExp[] = [
@@ -54,6 +56,32 @@ export async function followGuide(scene: Scene, tags: string[], { parts, ...opti
   if (parts) return await followRunbook(scene, tags, { ...options, parts, asHinted: true });
   await followRepair(scene, options);
 }
+
+/** A line of who follows RUNBOOK.md: `repair` does it, or has a number for it. */
+export const byHand = (line: Line): Line => ({
+  ...line,
+  run: async (scene) => {
+    if (scene.guide === "runbook") await line.run(scene);
+  },
+});
+
+/** A file that a flag names, and that kubeadm did not make. */
+const LOST_FILE = / is lost on .*does not start without it/;
+
+/** The same with `repair`; these lines are the operator's at the question about lost files. */
+export const byRepair = (lines: readonly Line[], options: HowToRepair = {}): Line => ({
+  title: "The operator follows repair, and brings lost files where it asks",
+  run: async (scene) => {
+    if (scene.guide === "runbook") return;
+    const does = async () => {
+      for (const line of lines) await line.run(scene);
+    };
+    await followRepair(scene, {
+      ...options,
+      ...(lines.length > 0 && { first: { question: LOST_FILE, does } }),
+    });
+  },
+});
 
 /** What `repair` has asked so far, each with the answer that it got. */
 export function askedBy({ moments }: Scene): string[] {
