@@ -9,7 +9,7 @@ import { sharedKeyRows } from "../checks/usual-folder-row.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
 import { clusterCaSeen, type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
-import type { Cluster } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster-before.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { type ClusterEvidence, readEvidence } from "../facts/evidence.ts";
 import { believedPeers, controlPlaneNames } from "../facts/known-nodes.ts";

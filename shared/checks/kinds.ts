@@ -3,7 +3,7 @@
  * alert rules and other people's programs use it.
  */
 import { BACKUP, command } from "../again.ts";
-import { RENEW_IN_TIME } from "../etcd-location/living-etcd.ts";
+import { RENEW_IN_TIME } from "../etcd-location/renew-by-hand.ts";
 import { CERTS } from "../pki/certs.ts";
 import { KUBECTL } from "../shell-line.ts";
 

@@ -2,6 +2,7 @@
  * Where etcd runs, and so who owns its certificates and may restart it. kubeadm's static pod is repaired; a unit of this
  * node, or etcd on other machines, is proved. Reads only.
  */
+
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
@@ -18,18 +19,11 @@ import { infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts"
 import type { EtcdCa, EtcdClientFiles, ExternalEtcd, UnitFile } from "../pki/certs.ts";
 import { mode } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import type { EtcdElsewhere } from "./etcd-elsewhere.ts";
 import type { LivingEtcd } from "./etcd-folders.ts";
 import { type EtcdUnit, idsOf, isClusters, readEtcdUnit, textOf, tracesOf } from "./etcd-unit.ts";
 import { hostOf, OWN_ALONE, ownMember } from "./reach-etcd.ts";
 import { processesOf } from "./static-pod-here.ts";
-
-/** ClusterConfiguration's etcd.external (kubeadm v1beta4). */
-export interface EtcdElsewhere {
-  endpoints?: string[];
-  caFile?: string;
-  certFile?: string;
-  keyFile?: string;
-}
 
 export interface EtcdHome {
   /**

@@ -8,7 +8,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, type EtcdStatus, etcdClient, type LiveMember } from "../etcd-location/client.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
-import type { Cluster } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster-before.ts";
 import { uidOf } from "../facts/known-nodes.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { Fail } from "../fail.ts";

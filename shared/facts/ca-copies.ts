@@ -29,7 +29,7 @@ import type { Difference } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
-import type { Cluster } from "./cluster.ts";
+import type { Cluster } from "./cluster-before.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
 import type { ControlPlaneNode, PartialFacts } from "./node-facts.ts";
 

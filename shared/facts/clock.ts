@@ -25,7 +25,7 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
-import type { Cluster } from "./cluster.ts";
+import type { Cluster } from "./cluster-before.ts";
 import { apiAddressOf, believedPeers } from "./known-nodes.ts";
 
 /**

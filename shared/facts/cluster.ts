@@ -4,10 +4,10 @@
  * people edit by hand. kubeadm's silent defaults are never used: a script stops if a value is missing, and
  * refuses an unreadable one with its line. Reads only.
  */
+
 import { isIP } from "node:net";
 import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import type { EtcdElsewhere } from "../etcd-location/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { movedHere } from "../node/words.ts";
@@ -16,23 +16,9 @@ import { endpointPutIn, firstAddress, isEndpoint } from "../pki/addresses.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { readMapping, type Shape } from "../yaml.ts";
-import { type KnownNode, readNodes } from "./known-nodes.ts";
-
-/** As much of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) as matters here. */
-export interface ClusterConfiguration {
-  clusterName?: string;
-  kubernetesVersion?: string;
-  controlPlaneEndpoint?: string;
-  certificatesDir?: string;
-  networking?: { serviceSubnet?: string; podSubnet?: string; dnsDomain?: string };
-  apiServer?: { certSANs?: string[] };
-  etcd?: {
-    local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] };
-    external?: EtcdElsewhere;
-  };
-  certificateValidityPeriod?: string;
-  caCertificateValidityPeriod?: string;
-}
+import type { Cluster, ClusterConfiguration } from "./cluster-before.ts";
+import type { KnownNode } from "./known-node.ts";
+import { readNodes } from "./known-nodes.ts";
 
 const OF = "kube-system/kubeadm-config";
 
@@ -112,29 +98,6 @@ export function lacksOnlyConfiguration(data: EtcdData): boolean {
     ),
   );
   return lacks && works === true;
-}
-
-export interface Cluster {
-  name: string;
-  kubernetesVersion: string;
-  /** `host:port` of the balancer or of the only control plane node: kubeadm's controlPlaneEndpoint. */
-  endpoint: string | undefined;
-  dnsDomain: string;
-  serviceSubnets: string[];
-  podSubnet: string | undefined;
-  certificatesDir: string;
-  configuration: ClusterConfiguration;
-  nodes: KnownNode[];
-  /**
-   * Trusted by the cluster before the repair, by kube-root-ca.crt: its CA; others, too, while it is
-   * exchanged, in any order.
-   */
-  oldCaPem: string;
-  /** Trusted by aggregated API servers before it: the ConfigMap extension-apiserver-authentication, by key. */
-  aggregated: { "client-ca-file"?: string; "requestheader-client-ca-file"?: string };
-  kubeSystemUid: string;
-  /** When its first API server made the namespace kube-system. */
-  createdAt: Date;
 }
 
 /** Errors: Fail where this is not the data of a kubeadm cluster, or where it is encrypted. */

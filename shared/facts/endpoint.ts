@@ -42,7 +42,7 @@ import {
 } from "../pki/kubeconfigs.ts";
 import { type Answerer, whoAnswers } from "../pki/served.ts";
 import { say } from "../run.ts";
-import type { Cluster, ClusterConfiguration } from "./cluster.ts";
+import type { Cluster, ClusterConfiguration } from "./cluster-before.ts";
 import { believedPeers } from "./known-nodes.ts";
 import { ownCertificates } from "./names-before.ts";
 import type { Repair } from "./repair.ts";

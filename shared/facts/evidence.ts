@@ -19,8 +19,9 @@ import { AGGREGATED_TRUST, configMapIn, readObjects } from "../objects/stored.ts
 import { type CaText, CLUSTER_CA_SOURCE, type Evidence, KUBELETS_CA } from "../pki/actions.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { type EtcdCa, sharedPath } from "../pki/certs.ts";
+import type { Jwt } from "../pki/jwt.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { type Jwt, readJwt } from "../pki/sa-keys.ts";
+import { readJwt } from "../pki/sa-keys.ts";
 
 /** Only its signature proves which key signed it. */
 export interface KnownToken extends Jwt {

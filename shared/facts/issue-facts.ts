@@ -20,9 +20,11 @@ import { addressBefore, endpointHost, endpointUrl, isLoopback } from "../pki/add
 import { algorithmOf } from "../pki/certificate.ts";
 import { ADMINS_GROUP, type ClusterFacts, certPath, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { isServerOf, isServersOf, shownSoon } from "../pki/served.ts";
-import { type Cluster, type ClusterConfiguration, need } from "./cluster.ts";
+import { need } from "./cluster.ts";
+import type { Cluster, ClusterConfiguration } from "./cluster-before.ts";
 import { serverPlace } from "./endpoint.ts";
-import { apiEndpoint, believedPeers, type Endpoint, type KnownNode } from "./known-nodes.ts";
+import type { KnownNode } from "./known-node.ts";
+import { apiEndpoint, believedPeers, type Endpoint } from "./known-nodes.ts";
 import { otherCas, unreadRows } from "./read-by-pods.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 

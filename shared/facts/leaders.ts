@@ -20,7 +20,7 @@ import type { Node } from "../node/node.ts";
 import { readObject } from "../objects/stored.ts";
 import { readYaml } from "../yaml.ts";
 import { caEndedAt } from "./ca-copies.ts";
-import type { KnownNode } from "./known-nodes.ts";
+import type { KnownNode } from "./known-node.ts";
 import type { ControlPlaneNode } from "./node-facts.ts";
 import { keptRepair, type Repair } from "./repair.ts";
 

@@ -15,7 +15,7 @@ import { type CertInfo, infoOf, signedBy } from "../pki/certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, isEtcds, subjectOf } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { shownSoon } from "../pki/served.ts";
-import type { Cluster } from "./cluster.ts";
+import type { Cluster } from "./cluster-before.ts";
 import { apiAddressOf, believedPeers } from "./known-nodes.ts";
 import { clusterCasBefore, type Repair } from "./repair.ts";
 

@@ -8,7 +8,7 @@ import type { Fail } from "../fail.ts";
 import type { Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import type { ClusterFacts, EtcdCa } from "../pki/certs.ts";
-import type { Cluster } from "./cluster.ts";
+import type { Cluster } from "./cluster-before.ts";
 import type { EndpointSeen } from "./endpoint.ts";
 import type { Repair } from "./repair.ts";
 

@@ -14,8 +14,9 @@ import type { Node } from "../node/node.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
 import { certificatesIn, infoOf, isValidNow, trustedKeys } from "../pki/certificate.ts";
 import { certRow } from "../pki/certs.ts";
-import type { Cluster } from "./cluster.ts";
-import { controlPlaneNames, type KnownNode } from "./known-nodes.ts";
+import type { Cluster } from "./cluster-before.ts";
+import type { KnownNode } from "./known-node.ts";
+import { controlPlaneNames } from "./known-nodes.ts";
 
 type Pod = { spec: PodSpec };
 

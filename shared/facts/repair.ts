@@ -20,8 +20,10 @@ import { foreignCa } from "../pki/actions.ts";
 import { knowsCa, madeAt, type TrustedKeys, trustedKeys } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { type Cluster, certificatesDirIn, readCluster, readConfiguration } from "./cluster.ts";
-import { controlPlaneNames, type KnownNode } from "./known-nodes.ts";
+import { certificatesDirIn, readCluster, readConfiguration } from "./cluster.ts";
+import type { Cluster } from "./cluster-before.ts";
+import type { KnownNode } from "./known-node.ts";
+import { controlPlaneNames } from "./known-nodes.ts";
 import { type CutOff, mountedBefore, type RunningPod, reasonToLeave } from "./pod-trust.ts";
 
 /** It may only begin now. */

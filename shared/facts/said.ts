@@ -24,8 +24,10 @@ import {
 } from "../node/words.ts";
 import { knock } from "../pki/served.ts";
 import { say } from "../run.ts";
-import { type Cluster, readCluster } from "./cluster.ts";
-import { type KnownNode, memberNames, uidOf } from "./known-nodes.ts";
+import { readCluster } from "./cluster.ts";
+import type { Cluster } from "./cluster-before.ts";
+import type { KnownNode } from "./known-node.ts";
+import { memberNames, uidOf } from "./known-nodes.ts";
 import type { LostFile } from "./lost-file.ts";
 import { lostHere } from "./lost-files.ts";
 import type { ControlPlaneNode } from "./node-facts.ts";

@@ -26,8 +26,9 @@ import { signedBy } from "../pki/certificate.ts";
 import { CERTS, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { clusterCa, examine, pkiFindings, readable, wholePki } from "../pki/examine.ts";
 import { shell } from "../shell-line.ts";
-import type { Cluster } from "./cluster.ts";
-import { controlPlaneNames, type KnownNode } from "./known-nodes.ts";
+import type { Cluster } from "./cluster-before.ts";
+import type { KnownNode } from "./known-node.ts";
+import { controlPlaneNames } from "./known-nodes.ts";
 import type { Repair } from "./repair.ts";
 
 interface Place {

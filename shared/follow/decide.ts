@@ -4,9 +4,8 @@
  */
 import { Fail } from "../fail.ts";
 import { plainLine } from "../plain.ts";
-import type { Way } from "../plan/note.ts";
-import type { DecisionData } from "../plan/plan-data.ts";
-import { LISTS, type List } from "../plan/plan-facts.ts";
+import { LISTS, type List, type Way } from "../plan/decision-ways.ts";
+import type { DecisionData } from "../plan/plan-answer.ts";
 import { answer, say } from "../run.ts";
 import { bringConfig } from "./bring-config.ts";
 import { doAct } from "./do-act.ts";

@@ -19,7 +19,7 @@ import {
   type TypedPrinted,
 } from "../plan/act.ts";
 import { carriedTo } from "../plan/by-hand.ts";
-import type { StepData } from "../plan/plan-data.ts";
+import type { StepData } from "../plan/plan-answer.ts";
 import { answer, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";

@@ -3,7 +3,7 @@
  * API is away, what it costs and what cannot be taken back. All of it comes from the plan, which has looked.
  */
 import { listed } from "../plain.ts";
-import type { PlanData, StepData } from "../plan/plan-data.ts";
+import type { PlanData, StepData } from "../plan/plan-answer.ts";
 import { answerLines } from "../run.ts";
 
 const LATER = ["remove", "verify-again", "remove-kit"];

@@ -3,7 +3,7 @@
  * the other. It finds out where it is by looking, so the same command continues after a stop, from any machine.
  */
 import { plainLine, quoteUntrusted } from "../plain.ts";
-import type { DecisionData, NoPlanData, PlanData, StepData } from "../plan/plan-data.ts";
+import type { DecisionData, NoPlanData, PlanData, StepData } from "../plan/plan-answer.ts";
 import { answerLines, show, tell } from "../run.ts";
 import { decideAll, optionsThatDecide } from "./decide.ts";
 import { doAct, type Stopped } from "./do-act.ts";

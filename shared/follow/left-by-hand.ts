@@ -2,7 +2,7 @@
 import { plainLine } from "../plain.ts";
 import { type Act, actsOn } from "../plan/act.ts";
 import { linesOfAct } from "../plan/by-hand.ts";
-import type { StepData } from "../plan/plan-data.ts";
+import type { StepData } from "../plan/plan-answer.ts";
 import { answerLines } from "../run.ts";
 import { doneMark, type Session } from "./session.ts";
 

@@ -10,7 +10,7 @@ import { writeTar } from "../hand-over/tar.ts";
 import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
 import { KIT_PLACE } from "../plan/login.ts";
 import { lookLine, SEEN } from "../plan/note.ts";
-import type { NodeData, NoPlanData, PlanData } from "../plan/plan-data.ts";
+import type { NodeData, NoPlanData, PlanData } from "../plan/plan-answer.ts";
 import { isName } from "../plan/plan-node.ts";
 import { say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";

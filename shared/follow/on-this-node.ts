@@ -2,22 +2,15 @@
  * `repair` on a control plane node itself. Two steps are left to a person there: a backup is on no other machine yet, and
  * the kit is under the repair that runs.
  */
-import { tmpdir } from "node:os";
-import { hostPath } from "../files/files.ts";
 import type { Act } from "../plan/act.ts";
-import type { StepData } from "../plan/plan-data.ts";
-import { type Host, thereOf } from "./host.ts";
+import type { StepData } from "../plan/plan-answer.ts";
+import { thereOf } from "./host.ts";
 import type { Session } from "./session.ts";
 
 const LEFT: Readonly<Record<string, string>> = {
   "backup-away": "When the backup is on another machine, remove it here",
   "remove-kit": "Last, remove the kit under this repair",
 };
-
-/** Where a repair has its private folders: in memory on a node, as the disk's free blocks may have the lost keys. */
-export function folderIn({ isHere }: Pick<Host, "isHere">): string {
-  return isHere ? hostPath("/run") : (process.env.XDG_RUNTIME_DIR ?? tmpdir());
-}
 
 /** Without what a person does here; on all other nodes it is done. */
 export function stepsFromHere({ first }: Session, steps: readonly StepData[]): StepData[] {

@@ -2,8 +2,8 @@
 import { appendFileSync, openSync, writeSync } from "node:fs";
 import { Fail } from "../fail.ts";
 import { redact } from "../plain.ts";
-import type { StepData } from "../plan/plan-data.ts";
-import type { List } from "../plan/plan-facts.ts";
+import type { List } from "../plan/decision-ways.ts";
+import type { StepData } from "../plan/plan-answer.ts";
 import type { Host, Output, Transport } from "./host.ts";
 import type { Kit } from "./kit-file.ts";
 import type { Person } from "./person.ts";

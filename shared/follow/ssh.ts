@@ -13,7 +13,7 @@ import { programWord } from "../shell-line.ts";
 import { ENDED_HERE, type Host, type Output, type Patience, type Transport } from "./host.ts";
 import { boundedText, Leash } from "./leash.ts";
 import { meetBySsh, toldBy } from "./meet.ts";
-import { folderIn } from "./on-this-node.ts";
+import { folderIn } from "./private-folder.ts";
 import { pump } from "./pump.ts";
 import { AT_TERMINAL, Turns } from "./turns.ts";
 

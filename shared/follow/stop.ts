@@ -3,7 +3,7 @@
  * of its hint is a way only if a plan may have that line, and only on that node.
  */
 import { plainLine } from "../plain.ts";
-import type { StepData } from "../plan/plan-data.ts";
+import type { StepData } from "../plan/plan-answer.ts";
 import { answer } from "../run.ts";
 import { type Stopped, stoppedAt } from "./do-act.ts";
 import { inKit } from "./host.ts";

@@ -8,8 +8,8 @@ import { Fail } from "../fail.ts";
 import { ANSWER_SCHEMA } from "../json-answer.ts";
 import { quoteUntrusted } from "../plain.ts";
 import type { Act } from "../plan/act.ts";
-import type { Brings, PutPod } from "../plan/note.ts";
-import type { DecisionData, NoPlanData, PlanData } from "../plan/plan-data.ts";
+import type { Brings, PutPod } from "../plan/decision-ways.ts";
+import type { DecisionData, NoPlanData, PlanData } from "../plan/plan-answer.ts";
 import { isName } from "../plan/plan-node.ts";
 import { readRunbook } from "../plan/runbook.ts";
 

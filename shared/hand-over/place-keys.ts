@@ -6,7 +6,7 @@
 import { again } from "../again.ts";
 import { etcdDataOf, nodeIfAny } from "../etcd-location/etcd-place.ts";
 import { type Decision, may, type SourceName } from "../evidence/sources.ts";
-import type { Cluster } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster-before.ts";
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { controlPlaneNames } from "../facts/known-nodes.ts";
 import * as noData from "../facts/no-etcd-data.ts";

@@ -12,9 +12,10 @@ import { p256, p384, p521 } from "@noble/curves/nist.js";
 import { Fail } from "../fail.ts";
 import { refuseNoMemory } from "../files/file-system.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
+import type { Jwt } from "../pki/jwt.ts";
 import { JWS } from "../pki/keys.ts";
-import { base64url, type Jwt, numberOf, serviceAccountKeyId, tokenVerifier } from "../pki/sa-keys.ts";
-import { bitLength, gcd, type OnBitsDone } from "./half-gcd.ts";
+import { base64url, numberOf, serviceAccountKeyId, tokenVerifier } from "../pki/sa-keys.ts";
+import { bitLength, type OnBitsDone, gcd } from "./half-gcd.ts";
 import type { OldTokens } from "./tokens-of-one-key.ts";
 
 export interface OldKey {

@@ -19,7 +19,8 @@ import type { Secret } from "../objects/objects.ts";
 import { decodeObject, isObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
-import { type Jwt, oldSaPub, readJwt, todaysSaPub, tokenVerifier } from "../pki/sa-keys.ts";
+import type { Jwt } from "../pki/jwt.ts";
+import { oldSaPub, readJwt, todaysSaPub, tokenVerifier } from "../pki/sa-keys.ts";
 import type { OldTokens } from "./tokens-of-one-key.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";

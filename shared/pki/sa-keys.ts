@@ -17,6 +17,7 @@ import { type Mark, readMark, readText, removeFile, writeMark } from "../files/f
 import { shell } from "../shell-line.ts";
 import { hashIn, orUndefined, privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";
 import { examineServiceAccountKey } from "./examine.ts";
+import type { Jwt } from "./jwt.ts";
 import { JWS, signingKey } from "./keys.ts";
 
 /**
@@ -132,20 +133,6 @@ export function tokenVerifier(saPub: string): (token: string) => boolean {
 
 function encode(value: unknown): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
-}
-
-export interface Jwt {
-  alg: string;
-  /** "" if there is none, as in tokens from before Kubernetes 1.16. */
-  kid: string;
-  /** "system:serviceaccount:NAMESPACE:NAME", as the token says. */
-  subject: string;
-  /** Seconds since 1970; 0 if there is none, as in tokens from Secrets. */
-  issuedAt: number;
-  /** The signed part, header.payload, and the signature. */
-  signed: string;
-  signature: Buffer;
-  text: string;
 }
 
 /** A service-account token, or undefined if the text is none. */

@@ -14,8 +14,9 @@ import { irreversibleText } from "../run.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
 import type { Act } from "./act.ts";
 import { differenceLine, type Line, linesOfAct, reachedAs, reachIn, YOUR_MACHINE } from "./by-hand.ts";
-import { linesHere, linesOn, type Note, planWith, type Surroundings, type Way } from "./note.ts";
-import type { List, PlanFacts } from "./plan-facts.ts";
+import type { List, Way } from "./decision-ways.ts";
+import { linesHere, linesOn, type Note, planWith, type Surroundings } from "./note.ts";
+import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
 import { hasAnswered } from "./seen-nodes.ts";
 

@@ -5,7 +5,7 @@
 
 import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import type { KnownNode } from "../facts/known-node.ts";
 import { kindOf, meanings, wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { isInternal } from "../pki/certs.ts";

@@ -2,91 +2,16 @@
  * A plan as data: `plan.ts --json`. `repair` follows it, the lab does, and other programs may. Dates are ISO 8601,
  * durations are seconds, nodes are names.
  */
+
 import type { Task } from "../facts/course.ts";
-import { okAnswer, type StoppedAnswer } from "../json-answer.ts";
-import type { Act } from "./act.ts";
+import { okAnswer } from "../json-answer.ts";
+import type { Way } from "./decision-ways.ts";
 import type { Plan, SeenStep } from "./make-plan.ts";
-import type { DecisionId, Note, Way } from "./note.ts";
+import type { Note } from "./note.ts";
+import type { DecisionData, PlanData, StepData } from "./plan-answer.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import type { PlanNode } from "./plan-node.ts";
 import { isSeenDone } from "./seen-done.ts";
 import { STOPS } from "./step-order.ts";
-
-export interface StepData {
-  /** "1a". */
-  number: string;
-  task?: Task | undefined;
-  does: string;
-  /** Names; "your machine" where a file is fetched. */
-  on: string[];
-  acts: Act[];
-  /** The exit codes with which the plan continues. */
-  exit: number[];
-  /** The last line of what it prints, with … for what varies. */
-  ends?: string | undefined;
-  costs: string;
-  /** On one node: the least and the most. */
-  seconds: readonly [number, number];
-  longer?: string | undefined;
-  note?: string | undefined;
-  /** Sentences about what cannot be taken back. */
-  irreversible: string[];
-  /** Numbers of the steps that have to be repeated after this one is repeated. */
-  makesVoid: string[];
-  isDone: boolean;
-}
-
-interface PartData {
-  number: number;
-  title: string;
-  /** Why the part has no steps. */
-  why?: string | undefined;
-  /** How the part is taken back. */
-  undo: string;
-  notes: string[];
-  steps: StepData[];
-}
-
-export interface NodeData extends Pick<PlanNode, "name" | "role" | "address"> {
-  /** Why the address is a placeholder: nothing proves it. */
-  why?: string | undefined;
-  /** Its state, as it was seen. */
-  said?: string | undefined;
-}
-
-export interface DecisionData {
-  id: DecisionId;
-  question: string[];
-  ways: Way[];
-}
-
-export interface PlanData extends ReturnType<typeof okAnswer<object>> {
-  node: string;
-  cluster?: string | undefined;
-  kubernetes?: string | undefined;
-  made: string;
-  damaged: boolean;
-  verdict: string;
-  aim?: string | undefined;
-  looked: string[];
-  nodes: NodeData[];
-  lost: string[];
-  away: string[];
-  /** All steps up to the proof. */
-  seconds: readonly [number, number];
-  /** The plan is made on another node (`to`), or waits for a look at nodes or for a word. */
-  elsewhere?: { aim: string; to?: string | undefined; open: string[] } | undefined;
-  /** Open ones come first; without one of their words the plan has no steps, or other ones. */
-  decisions: DecisionData[];
-  apiAway?: { from: string; until: string; seconds: [number, number] } | undefined;
-  notes: string[];
-  parts: PartData[];
-}
-
-/** The plan was refused, or could not be made. */
-export interface NoPlanData extends StoppedAnswer {
-  decisions?: DecisionData[];
-}
 
 export function planAsData(plan: Plan, { noDisk }: Pick<PlanFacts, "noDisk">, damaged: boolean): PlanData {
   const steps = plan.parts.flatMap(({ steps }) => steps);

@@ -2,6 +2,7 @@
  * A plan needs this beside the assessment: the cluster, which of its nodes will not come back, and what lies here.
  * Reads only; it asks etcd.
  */
+
 import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
 import { membersNow, refuseLiving, refuseMembersElsewhere } from "../etcd/all-members.ts";
 import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../etcd/peers.ts";
@@ -12,9 +13,11 @@ import { etcdClient } from "../etcd-location/client.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { clusterCaSeen, hasNewKeys } from "../facts/ca-copies.ts";
-import { type Cluster, onlyLabelled } from "../facts/cluster.ts";
+import { onlyLabelled } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster-before.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
-import { isControlPlaneName, type KnownNode } from "../facts/known-nodes.ts";
+import type { KnownNode } from "../facts/known-node.ts";
+import { isControlPlaneName } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-file.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/node-facts.ts";
@@ -34,6 +37,7 @@ import { isHeard } from "../pki/served.ts";
 import { listed } from "../plain.ts";
 import { Disk, deviceOf } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
+import type { List } from "./decision-ways.ts";
 import { ROOT } from "./login.ts";
 import { isName } from "./plan-node.ts";
 import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
@@ -86,9 +90,6 @@ export interface PlanFacts {
   /** The options to repeat on a plan's line, without the saved ones. */
   unkept: Partial<PlanOptions>;
 }
-
-export const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
-export type List = (typeof LISTS)[number];
 
 export interface PlanOptions extends Record<List, readonly string[]> {
   "etcd-data": string | undefined;

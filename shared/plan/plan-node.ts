@@ -3,7 +3,7 @@
  * nobody else's, gets into a line; else a placeholder, with the reason.
  */
 import { isDnsName } from "../pki/addresses.ts";
-import type { Place } from "./runbook.ts";
+import type { Place } from "./place.ts";
 
 export interface PlanNode {
   /** A DNS name, or "node 3". */

@@ -21,18 +21,10 @@
  * A `sh` fence with none of these is for the reader alone. A `text` fence is what the commands before it
  * print.
  */
+
 import { isTask, type Task } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
-
-const PLACES = [
-  "first-control-plane",
-  "other-control-planes",
-  "each-control-plane",
-  "each-worker",
-  "each-node",
-  "operator",
-] as const;
-export type Place = (typeof PLACES)[number];
+import { PLACES, type Place } from "./place.ts";
 
 export interface Block {
   part: number | undefined;

@@ -3,7 +3,7 @@
  * was restored (scripts/restore.ts); how they are called; and from which to which the API is unavailable.
  */
 import { command } from "../again.ts";
-import type { Cluster } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster-before.ts";
 import type { Task } from "../facts/course.ts";
 import { hostsSaid, type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
 import type { Act } from "./act.ts";

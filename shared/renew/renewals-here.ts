@@ -27,6 +27,7 @@ import { caIn, KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { linesThatFind } from "../shell-line.ts";
 import { kubeletsCa } from "./ca-readers.ts";
+import { casInUse } from "./cas-in-use.ts";
 import {
   asBrought,
   CA_NAMES,
@@ -38,7 +39,6 @@ import {
   successorOf,
   unlikeOld,
 } from "./renewal.ts";
-import { casInUse } from "./restart.ts";
 
 /**
  * Without that of an etcd that kubeadm did not make. `asked`: by name. Errors: Refused if it is among them.

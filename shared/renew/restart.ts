@@ -6,9 +6,10 @@
  * Then the cluster's objects get it. The controller-manager writes kube-root-ca.crt and the token Secrets from
  * the file that it read at its start, so the leader's file decides.
  */
+
 import { NOBODY } from "../again.ts";
 import { ownApiReady } from "../api/admin-api.ts";
-import { AUTHENTICATION, changeClusterInfo } from "../api/cluster-trust.ts";
+import { changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { hostOfHolder, nameOf } from "../api/kube-object.ts";
 import {
@@ -43,7 +44,8 @@ import { inTime, waitFor } from "../wait-for.ts";
 import { waitForRootCa } from "../workloads/root-ca.ts";
 import { caBeside, tokenSecrets } from "../workloads/token-secrets.ts";
 import type { CaReader } from "./ca-reader.ts";
-import { type Candidate, renewedText } from "./renewal.ts";
+import { casInUse } from "./cas-in-use.ts";
+import { renewedText } from "./renewal.ts";
 
 /**
  * Seconds for an orderly exit: etcd hands its leadership over, an API server finishes its answers. Watches do
@@ -163,16 +165,6 @@ export async function restartOwnKubelet(node: Node, api: KubeApi) {
 }
 
 const MANAGER = "kube-controller-manager";
-
-export async function casInUse(api: KubeApi): Promise<Record<"ca" | "front-proxy-ca", Candidate[]>> {
-  const map = async (from: string, key: string): Promise<Candidate> => ({
-    ...{ pem: (await api.configMap("kube-system", from))?.[key] ?? "", from },
-  });
-  return {
-    ca: [await map("kube-root-ca.crt", "ca.crt")],
-    "front-proxy-ca": [await map(AUTHENTICATION, "requestheader-client-ca-file")],
-  };
-}
 
 /** the very certificate: another one of its key is valid, but not the one to publish */
 const holds = (text: string | undefined, caPem: string) => certificatesIn(text ?? "").includes(caPem);

@@ -3,7 +3,7 @@
  * a bundle.
  */
 import { isIP } from "node:net";
-import type { Cluster } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster-before.ts";
 import { endpointHost } from "../pki/addresses.ts";
 
 /** Texts by an author: names known from there, hosts of URLs, and addresses. */

@@ -9,7 +9,7 @@ import { list, readBytes, stat } from "../files/files.ts";
 import { isBelow, realPath } from "../files/root.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import type { FoundCopy } from "./memory/processes.ts";
+import type { FoundCopy } from "./found-copy.ts";
 
 /** Limits of one lost file or folder: a larger one is no configuration, and would hold up the repair. */
 const MOST = { entries: 2000, megabytes: 32 };

@@ -18,8 +18,9 @@ import { copiesIn } from "./backup-files.ts";
 import { chooseConfig, type LostConfig, opensNothing } from "./disk/encryption-config.ts";
 import type { ConfigFind } from "./disk/pem-block.ts";
 import type { DiskFound } from "./disk-search.ts";
+import type { FoundCopy } from "./found-copy.ts";
 import { dropStash, type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
-import { type FoundCopy, type Holders, mountedFiles, mountedKubeconfigs } from "./memory/processes.ts";
+import { type Holders, mountedFiles, mountedKubeconfigs } from "./memory/processes.ts";
 import { labelOf } from "./wanted-keys.ts";
 
 export interface Brought {

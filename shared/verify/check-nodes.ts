@@ -12,7 +12,7 @@ import { type Answer, type CheckRow, check, isWell } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { SOON, shownAt, showsOtherCa } from "../etcd/peers.ts";
 import { hasNewKeys } from "../facts/ca-copies.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import type { KnownNode } from "../facts/known-node.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { machinesOn } from "../facts/said.ts";
 import { pathsGivenUp, type SavedOption, saidAt } from "../node/words.ts";

@@ -15,7 +15,7 @@ import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { inParallel, readAll } from "../api/many.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import type { KnownNode } from "../facts/known-node.ts";
 import { attempt } from "../fail.ts";
 import { asMoved, type Moved } from "../pki/addresses.ts";
 import { infoOf, signedBy } from "../pki/certificate.ts";

@@ -7,9 +7,10 @@
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
-import type { Cluster } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster-before.ts";
 import { storedPlaces } from "../facts/endpoint.ts";
-import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
+import type { KnownNode } from "../facts/known-node.ts";
+import { apiEndpoint } from "../facts/known-nodes.ts";
 import { apiNamesHere } from "../facts/names-before.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt } from "../fail.ts";

@@ -17,7 +17,8 @@ import {
 } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
-import { apiAddressOf, type KnownNode } from "../facts/known-nodes.ts";
+import type { KnownNode } from "../facts/known-node.ts";
+import { apiAddressOf } from "../facts/known-nodes.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { otherControlPlanes } from "../facts/other-control-planes.ts";
 import { codeOf, Fail } from "../fail.ts";

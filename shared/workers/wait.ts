@@ -10,7 +10,7 @@ import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, mayBeAlive, watchRenewals } from "../api/leases.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import type { KnownNode } from "../facts/known-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";
 import { apiNamesShown } from "../facts/names-before.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";

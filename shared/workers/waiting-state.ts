@@ -3,7 +3,7 @@
  * ports, asked again and again: who is back, or counts as back.
  */
 import type { KubeApi } from "../api/kube-api.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import type { KnownNode } from "../facts/known-node.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { FEW, listed, quoteUntrusted } from "../plain.ts";
 import { formatNumber, Progress } from "../progress.ts";

@@ -3,7 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { readCluster } from "../../shared/facts/cluster.ts";
-import type { PlanData } from "../../shared/plan/plan-data.ts";
+import type { PlanData } from "../../shared/plan/plan-answer.ts";
 import { factsForPlan } from "../../shared/plan/plan-facts.ts";
 import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { pretendData } from "../pretend/control-plane-node.ts";

@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ENDS, repairAll } from "../../shared/follow/follow-plan.ts";
-import type { PlanData } from "../../shared/plan/plan-data.ts";
+import type { PlanData } from "../../shared/plan/plan-answer.ts";
 import { pictureOf } from "../../tools/docs/picture.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../pretend/follow.ts";
 import { lookAt } from "../pretend/in-process.ts";

@@ -6,7 +6,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { linesOfRunbook, readPlanData } from "../../shared/follow/trusted-plan.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
-import type { PlanData } from "../../shared/plan/plan-data.ts";
+import type { PlanData } from "../../shared/plan/plan-answer.ts";
 import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { gone } from "../pretend/in-process.ts";

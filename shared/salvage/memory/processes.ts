@@ -19,6 +19,7 @@ import { gone, hostText, textBelow } from "../../files/untrusted-file.ts";
 import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
 import { COMM } from "../../shell-line.ts";
+import type { FoundCopy } from "../found-copy.ts";
 
 export interface Process {
   pid: number;
@@ -141,15 +142,6 @@ function openMemory(folder: string): number | undefined {
       cause: err,
     });
   }
-}
-
-export interface FoundCopy {
-  path: string;
-  content: string | Uint8Array;
-  /** Permission bits, where it says which are meant. */
-  mode?: number;
-  /** Its origin, in words for the operator. */
-  from: string;
 }
 
 /** Lost files that the static pods' flags name, and that the pod's own process still has mounted. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import type { KnownNode } from "../../../shared/facts/known-node.ts";
 /**
  * Part 3's token and its approvals on a real API server and controller-manager: what the token allows, that
  * no rule of the cluster approves its CSRs, that each worker gets one certificate, and that a hardened API

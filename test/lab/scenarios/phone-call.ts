@@ -5,7 +5,8 @@
  */
 import { join } from "node:path";
 import { PACK_RUNS } from "../../../shared/node/rescue-folder.ts";
-import { type Place, readRunbook } from "../../../shared/plan/runbook.ts";
+import type { Place } from "../../../shared/plan/place.ts";
+import { readRunbook } from "../../../shared/plan/runbook.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { KUBERNETES } from "../machine/pins.ts";
 import { carryFile } from "../scene/follow.ts";

@@ -1,7 +1,8 @@
 /** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
 import { basename } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { type Block, type Place, readRunbook } from "../../../shared/plan/runbook.ts";
+import type { Place } from "../../../shared/plan/place.ts";
+import { type Block, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
 import { runbookPages } from "./runbook-block.ts";
 import { withSaid } from "./said.ts";

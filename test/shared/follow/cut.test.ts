@@ -9,7 +9,7 @@ import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
 import type { Host, Output } from "../../../shared/follow/host.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
 import type { Session } from "../../../shared/follow/session.ts";
-import type { PlanData, StepData } from "../../../shared/plan/plan-data.ts";
+import type { PlanData, StepData } from "../../../shared/plan/plan-answer.ts";
 import { PretendNodes, pretendSession } from "../../pretend/follow.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { ASKED } from "../../pretend/plan.ts";

@@ -4,7 +4,7 @@ import { doAct } from "../../../shared/follow/do-act.ts";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
 import { MOST_OUTPUT, type Output } from "../../../shared/follow/host.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
-import type { PlanData } from "../../../shared/plan/plan-data.ts";
+import type { PlanData } from "../../../shared/plan/plan-answer.ts";
 import { type Answers, PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { ASKED } from "../../pretend/plan.ts";

@@ -2,8 +2,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { tmpdir } from "node:os";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
-import { folderIn } from "../../../shared/follow/on-this-node.ts";
-import type { PlanData } from "../../../shared/plan/plan-data.ts";
+import { folderIn } from "../../../shared/follow/private-folder.ts";
+import type { PlanData } from "../../../shared/plan/plan-answer.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { caught } from "../../pretend/quietly.ts";

@@ -1,6 +1,6 @@
 import { expect, spyOn, test } from "bun:test";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
-import type { Cluster } from "../../../shared/facts/cluster.ts";
+import type { Cluster } from "../../../shared/facts/cluster-before.ts";
 import { pairsOf, refuseBadMoves, saidSince } from "../../../shared/moved/pairs.ts";
 import { refuseBesideEtcd } from "../../../shared/moved/this-machine.ts";
 

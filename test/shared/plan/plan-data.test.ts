@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { IRREVERSIBLE_AT } from "../../../shared/plan/effort.ts";
 import { effortHere } from "../../../shared/plan/effort-here.ts";
-import type { PlanData } from "../../../shared/plan/plan-data.ts";
+import type { PlanData } from "../../../shared/plan/plan-answer.ts";
 import { IRREVERSIBLE } from "../../../shared/run.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { ASKED } from "../../pretend/plan.ts";

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, expect, setSystemTime, spyOn, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { Answer, CheckRow } from "../../../shared/checks/check.ts";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keepLostNode, lostNodes } from "../../../shared/static-pods/lost-nodes.ts";

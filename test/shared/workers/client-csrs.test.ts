@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import { ANY_WORKER, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { clientObjection, isRenewal, type Joining, sayDouble } from "../../../shared/workers/csr-rules.ts";
 import { waitForNodes } from "../../../shared/workers/wait.ts";

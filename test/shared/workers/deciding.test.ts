@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KubeObject } from "../../../shared/api/kube-object.ts";
 import { renewed } from "../../../shared/api/leases.ts";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";

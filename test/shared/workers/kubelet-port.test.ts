@@ -1,7 +1,7 @@
 /** What a kubelet's port shows, on addresses of this machine's loopback. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { askKubeletPort, KUBELET_PORT, listeningOn } from "../../../shared/workers/nodes-seen.ts";

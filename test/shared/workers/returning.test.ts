@@ -5,7 +5,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { type LeftOut, NOBODY } from "../../../shared/again.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { failOf } from "../../../shared/fail.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";

@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { decide, isPending } from "../../../shared/workers/csr.ts";
 import { servingObjection } from "../../../shared/workers/csr-rules.ts";
 import { identities, RESERVED_RANGES } from "../../../shared/workers/identities.ts";

@@ -1,6 +1,6 @@
 /** Nodes on their way back: which port is asked now, who counts as back without a certificate, what is said. */
 import { expect, setSystemTime, test } from "bun:test";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import {
   comeBack,
   countAsBackWithoutCertificate,
