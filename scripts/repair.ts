@@ -17,7 +17,8 @@ import { folderIn } from "../shared/follow/private-folder.ts";
 import { newSession, RepairLog, type Session, type Words } from "../shared/follow/session.ts";
 import { Ssh } from "../shared/follow/ssh.ts";
 import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
-import { isUserName, KIT_PLACE, ROOT } from "../shared/plan/login.ts";
+import { KIT_PLACE } from "../shared/plan/kit-place.ts";
+import { isUserName, ROOT } from "../shared/plan/login.ts";
 import { answerLines, run, tell, VERSION } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 

@@ -5,6 +5,7 @@
  */
 import { randomInt } from "node:crypto";
 import { Fail } from "../fail.ts";
+import { inParallel } from "../in-parallel.ts";
 import { FEW } from "../plain.ts";
 import { act, say } from "../run.ts";
 import { sayWhile } from "../wait-for.ts";
@@ -12,7 +13,6 @@ import { NO_ANSWER_HINT, unlessRefused } from "./api-error.ts";
 import { ensureBindings, RBAC } from "./cluster-trust.ts";
 import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
-import { inParallel } from "./many.ts";
 
 export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";
 

@@ -4,13 +4,14 @@
  * controller-manager that runs meanwhile takes the pod out of its Services.
  */
 import { attemptLater } from "../fail.ts";
+import { inParallel } from "../in-parallel.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { isReady, type KubeObject } from "./kube-object.ts";
-import { inParallel, retry } from "./many.ts";
+import { retry } from "./many.ts";
 
 interface EndpointSlice extends KubeObject {
   endpoints?:

@@ -4,6 +4,7 @@
  * the place in history is kept.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
+import { inParallel } from "../in-parallel.ts";
 import { formatNumber } from "../progress.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { ApiError, deafWebhook, IS_IT_WELL, NO_ANSWER_HINT } from "./api-error.ts";
@@ -24,23 +25,6 @@ export async function readAll<T>(what: string, items: AsyncIterable<T>, take: (i
     }
   };
   await sayWhile(words, NO_ANSWER_HINT, readOn, { within: true });
-}
-
-/** After the first error no other is started, and running ones are waited for. */
-export async function inParallel<T>(
-  items: Iterable<T> | AsyncIterable<T>,
-  width: number,
-  action: (item: T) => Promise<unknown>,
-) {
-  // one generator for all workers: each takes from it, and the first that leaves it ends it for all
-  const queue = (async function* () {
-    yield* items;
-  })();
-  const worker = async () => {
-    for await (const item of queue) await action(item);
-  };
-  const ends = await Promise.allSettled(Array.from({ length: width }, worker));
-  for (const end of ends) if (end.status === "rejected") throw end.reason;
 }
 
 /**

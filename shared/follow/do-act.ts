@@ -2,10 +2,11 @@
  * One act of a step, done: typed on its nodes, or a file brought. A line is shown as a person would type it, before it is
  * typed. Twenty nodes at the same time at most; of workers that join, one goes alone first.
  */
+
 import { existsSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { inParallel } from "../api/many.ts";
 import { Fail, failOf } from "../fail.ts";
+import { inParallel } from "../in-parallel.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
 import {
@@ -29,20 +30,8 @@ import { MOST, mostOf, patience } from "./late.ts";
 import { linesByHand } from "./left-by-hand.ts";
 import { bringKit, meetOnce } from "./look-around.ts";
 import { doneMark, type Session } from "./session.ts";
+import { type Stopped, stoppedAt } from "./stopped.ts";
 import { isKnownLine } from "./trusted-plan.ts";
-
-/** Where an act stopped, and why. */
-export interface Stopped {
-  node: string;
-  /** As a person types it there. */
-  command: string;
-  reason: string;
-  /** This program's own hint. */
-  hint?: string | undefined;
-  /** The hint that the node has printed: whoever is root there may have written it. */
-  nodesHint?: string | undefined;
-  exitCode: number;
-}
 
 type Step = Pick<StepData, "number" | "exit"> & Partial<Pick<StepData, "task">>;
 
@@ -233,12 +222,6 @@ function endOf({ task }: Step, stdout: string, stderr: string): string | undefin
     .split("\n")
     .findLast((text) => text.startsWith("done"));
   return done && plainLine(done);
-}
-
-export function stoppedAt(node: string, command: string, { exitCode, stderr }: Output): Stopped {
-  const reason = /^error: (.*)$/m.exec(stderr)?.[1] ?? stderr.trim().split("\n").at(-1) ?? "";
-  const hint = /^hint: (.*(?:\n {2,}.*)*)/m.exec(stderr)?.[1]?.replaceAll(/\n {2,}/g, " ");
-  return { node, command, exitCode, reason: quoteUntrusted(reason), nodesHint: hint && quoteUntrusted(hint) };
 }
 
 /** With the operator's terminal, which shows a passphrase, or asks for one. Nothing of it is in the log. */

@@ -6,13 +6,14 @@ import { plainLine, quoteUntrusted } from "../plain.ts";
 import type { DecisionData, NoPlanData, PlanData, StepData } from "../plan/plan-answer.ts";
 import { answerLines, show, tell } from "../run.ts";
 import { decideAll, optionsThatDecide } from "./decide.ts";
-import { doAct, type Stopped } from "./do-act.ts";
+import { doAct } from "./do-act.ts";
 import { isForLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
 import { sayLeft } from "./left-by-hand.ts";
 import { firstLook, lookAround, meetAll } from "./look-around.ts";
 import { leftHere, stepsFromHere } from "./on-this-node.ts";
 import type { Session } from "./session.ts";
 import { chooseAtStop, nodesWords } from "./stop.ts";
+import type { Stopped } from "./stopped.ts";
 
 /** Exit codes of `repair`. */
 export const ENDS = { repaired: 0, stopped: 1, bad: 2, waits: 3, interrupted: 130 } as const;

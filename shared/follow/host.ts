@@ -1,30 +1,15 @@
 /** A node as the follower of a plan reaches it. Commands are typed there as root, in the kit's folder where they need it. */
 
-import { KIT_PLACE } from "../plan/login.ts";
+import { KIT_PLACE } from "../plan/kit-place.ts";
 import type { Reached } from "../plan/reached.ts";
+import type { Patience } from "./patience.ts";
 
 export type Host = Reached;
-
-/** The most of another machine's output that is kept: 8 MB. */
-export const MOST_OUTPUT = 8 * 2 ** 20;
 
 export interface Output {
   exitCode: number;
   stdout: string;
   stderr: string;
-}
-
-/** How long others may take: seconds. */
-export interface Patience {
-  /** Without a byte. */
-  quiet?: number | undefined;
-  /** In all. */
-  most?: number | undefined;
-  /**
-   * Somebody decides: true waits as long again, false ends it. Unset: nobody is there, and it ends. `signal` aborts when
-   * it has ended by itself.
-   */
-  onLate?: ((why: string, signal: AbortSignal) => Promise<boolean>) | undefined;
 }
 
 interface HowToRun extends Patience {

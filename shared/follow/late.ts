@@ -3,8 +3,8 @@
  * without a word of his. Where nobody is there, it ends, with the reason.
  */
 import type { Task } from "../facts/course.ts";
-import type { Patience } from "./host.ts";
 import { stillLanes } from "./lanes.ts";
+import type { Patience } from "./patience.ts";
 import type { Session } from "./session.ts";
 import { AT_TERMINAL } from "./turns.ts";
 

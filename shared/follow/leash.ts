@@ -4,7 +4,7 @@
  */
 import type { Subprocess } from "bun";
 import { plainLine } from "../plain.ts";
-import { MOST_OUTPUT, type Patience } from "./host.ts";
+import { MOST_OUTPUT, type Patience } from "./patience.ts";
 
 /** Seconds without a byte. A script of this kit that waits says so every ten seconds. */
 const QUIET = 900;

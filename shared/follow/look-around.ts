@@ -4,12 +4,12 @@
  */
 import { isIP } from "node:net";
 import { command } from "../again.ts";
-import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { writeTar } from "../hand-over/tar.ts";
+import { inParallel } from "../in-parallel.ts";
 import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
-import { KIT_PLACE } from "../plan/login.ts";
-import { lookLine, SEEN } from "../plan/note.ts";
+import { KIT_PLACE } from "../plan/kit-place.ts";
+import { lookLine, SEEN } from "../plan/look-line.ts";
 import type { NodeData, NoPlanData, PlanData } from "../plan/plan-answer.ts";
 import { isName } from "../plan/plan-node.ts";
 import { say, tell } from "../run.ts";

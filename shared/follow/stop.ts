@@ -5,11 +5,11 @@
 import { plainLine } from "../plain.ts";
 import type { StepData } from "../plan/plan-answer.ts";
 import { answer } from "../run.ts";
-import { type Stopped, stoppedAt } from "./do-act.ts";
 import { inKit } from "./host.ts";
 import { Lanes } from "./lanes.ts";
 import { mostOf, patience } from "./late.ts";
 import type { Session } from "./session.ts";
+import { type Stopped, stoppedAt } from "./stopped.ts";
 import { isKnownLine } from "./trusted-plan.ts";
 
 export async function chooseAtStop(session: Session, step: StepData, stopped: Stopped): Promise<Next> {

@@ -9,8 +9,9 @@ import { urlHost } from "../pki/addresses.ts";
 import { listed, plainLine } from "../plain.ts";
 import { shell, wordThere } from "../shell-line.ts";
 import { type Act, actsOn, type Carry } from "./act.ts";
+import { KIT_PLACE } from "./kit-place.ts";
 import { kitProgram } from "./kit-program.ts";
-import { asRoot, KIT_PLACE, ROOT } from "./login.ts";
+import { asRoot, ROOT } from "./login.ts";
 import { isName, type PlanNode } from "./plan-node.ts";
 import type { Reached } from "./reached.ts";
 

@@ -5,9 +5,6 @@ import { programWord } from "../shell-line.ts";
 
 export const ROOT = "root";
 
-/** Below /run, where only root can make folders. */
-export const KIT_PLACE = "/run/kube-pki-repair";
-
 /**
  * A user name that every system takes (POSIX.1-2024, 3.408 "User Name", 3.265 "Portable Filename Character Set"): it needs
  * no quotes in any line.

@@ -2,7 +2,8 @@
 import { listed, shortLine } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import { inText, type Line } from "./by-hand.ts";
-import { KIT_PLACE, ROOT } from "./login.ts";
+import { KIT_PLACE } from "./kit-place.ts";
+import { ROOT } from "./login.ts";
 import type { Plan, PlanPart, SeenStep } from "./make-plan.ts";
 import type { Note } from "./note.ts";
 import { inSentences, isSeenDone } from "./seen-done.ts";

@@ -1,10 +1,10 @@
 /** A sentence beside a plan's steps, with lines to type: those that ask all nodes, and print it again. */
 
 import { command } from "../again.ts";
-import { isServer } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
 import { type Line, onYourMachine, printedInto, reachedAs } from "./by-hand.ts";
 import type { DecisionId, List, Way } from "./decision-ways.ts";
+import { lookLine, SEEN } from "./look-line.ts";
 import type { PlanFacts, PlanOptions } from "./plan-facts.ts";
 import { isName, type PlanNode } from "./plan-node.ts";
 
@@ -53,21 +53,6 @@ export function linesHere(
   ...lines: readonly string[]
 ): Line[] {
   return first ? linesOn(first, ...lines) : lines.map((text) => ({ text }));
-}
-
-/** In the kit's folder of the node that makes the plan. */
-export const SEEN = "seen.d";
-
-/**
- * A node's answer, of which a plan is made. A folder of etcd's data counts on control plane nodes that have it: another one
- * may have its data elsewhere.
- */
-export function lookLine(etcdData: string | undefined, role: PlanNode["role"]): string {
-  const place = etcdData && isServer(etcdData) ? { "etcd-data": etcdData } : {};
-  const look = command("00-assess --deep --no-disk --json", place);
-  if (etcdData === undefined || isServer(etcdData) || role === "worker") return look;
-  const ifThere = shell`[ -d ${`${etcdData}/member`} ] && echo --etcd-data ${etcdData}`;
-  return `${look} $(${ifThere})`;
 }
 
 interface Asked {

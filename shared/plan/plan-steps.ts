@@ -19,7 +19,7 @@ import {
   THERE,
 } from "./effort.ts";
 import { type CostsHere, effortHere } from "./effort-here.ts";
-import { KIT_PLACE } from "./login.ts";
+import { KIT_PLACE } from "./kit-place.ts";
 import { linesOn } from "./note.ts";
 import type { PlanFacts, PlanOptions } from "./plan-facts.ts";
 import { isNotFirst, nodesAt, type PlanNode } from "./plan-node.ts";

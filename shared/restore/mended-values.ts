@@ -7,7 +7,7 @@ import type { Bbolt, Rows } from "../etcd-data/bbolt.ts";
 import { unlessDamaged } from "../etcd-data/protobuf.ts";
 import { bucketKey, parseKeyValue } from "../etcd-data/revisions.ts";
 import { type Doubt, eachEntry, putsOf } from "../etcd-data/witnesses.ts";
-import { keyValueBytes } from "./new-db.ts";
+import { keyValueBytes } from "./key-value-bytes.ts";
 
 interface Mended {
   doubt: Doubt<unknown>;

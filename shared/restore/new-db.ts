@@ -3,10 +3,11 @@
  * page to its last: gigabytes pass, and one open page of each level is in memory. Sources: go.etcd.io/bbolt node.go (spill), internal/common page.go, inode.go; etcd
  * server/storage/schema, lease/leasepb/lease.proto, api/mvccpb/kv.proto.
  */
+
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import type { Row } from "../etcd-data/bbolt.ts";
-import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import {
   BRANCH_PAGE_FLAG,
   BUCKET_LEAF_FLAG,
@@ -22,6 +23,7 @@ import { bucketKey } from "../etcd-data/revisions.ts";
 import { writeAt } from "../files/files.ts";
 import { Progress } from "../progress.ts";
 import { checkSignal } from "../this-run.ts";
+import { keyValueBytes } from "./key-value-bytes.ts";
 import { bytesField, confStateJson, intField, type LoneMember, memberJson } from "./new-member.ts";
 
 const PAGE_SIZE = 4096;
@@ -173,22 +175,6 @@ function* revisionsOf(data: EtcdData, raised: Buffer | undefined): Generator<Row
     };
   }
   if (raised) yield { key: raised, value: Buffer.alloc(0) };
-}
-
-/**
- * mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }, with the key as latin1 text.
- * As in etcd's own bytes, what is empty is left out.
- */
-export function keyValueBytes({ key, value, ...numbers }: KeyValue): Buffer {
-  const name = bytesField(1, Buffer.from(key, "latin1"));
-  const { createRevision, modRevision, version, lease } = numbers;
-  const before = [createRevision, modRevision, version].map((number, i) => intField(2 + i, number));
-  return Buffer.concat([
-    name,
-    ...before,
-    ...(value.length === 0 ? [] : [bytesField(5, value)]),
-    ...(lease === 0n ? [] : [intField(6, lease)]),
-  ]);
 }
 
 /** AlarmMember { 1 memberID, 2 alarm }. */

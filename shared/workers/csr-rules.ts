@@ -14,9 +14,10 @@
 import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
-import { inParallel, readAll } from "../api/many.ts";
+import { readAll } from "../api/many.ts";
 import type { KnownNode } from "../facts/known-node.ts";
 import { attempt } from "../fail.ts";
+import { inParallel } from "../in-parallel.ts";
 import { asMoved, type Moved } from "../pki/addresses.ts";
 import { infoOf, signedBy } from "../pki/certificate.ts";
 import { act } from "../run.ts";

@@ -15,7 +15,6 @@ import {
   renewalRefused,
   waitForRenewal,
 } from "../api/leases.ts";
-import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/known-node.ts";
 import { apiAddressOf } from "../facts/known-nodes.ts";
@@ -23,6 +22,7 @@ import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { otherControlPlanes } from "../facts/other-control-planes.ts";
 import { codeOf, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { inParallel } from "../in-parallel.ts";
 import { endWordsOf } from "../node/words.ts";
 import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";

@@ -7,9 +7,9 @@
 import { DeafWebhook, pastWebhooks, refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { isReady, type KubeObject } from "../api/kube-object.ts";
-import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { attemptLater, Fail } from "../fail.ts";
+import { inParallel } from "../in-parallel.ts";
 import { isHeard } from "../pki/served.ts";
 import { FEW, listed } from "../plain.ts";
 import { formatNumber, Progress, sayNames } from "../progress.ts";

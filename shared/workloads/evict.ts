@@ -6,9 +6,9 @@
 import { asDeafWebhook, type DeafWebhook, unlessRefused } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, type LabelSelector, selects } from "../api/kube-object.ts";
-import { inParallel } from "../api/many.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
+import { inParallel } from "../in-parallel.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";

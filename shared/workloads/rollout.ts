@@ -5,9 +5,9 @@
 import { DeafWebhook, pastWebhooks } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { isReady, podsOn, podsPath, selectorOf, withQuery } from "../api/kube-object.ts";
-import { inParallel } from "../api/many.ts";
 import { NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
+import { inParallel } from "../in-parallel.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";

@@ -9,7 +9,7 @@
 import { again } from "../again.ts";
 import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { inParallel, readAll } from "../api/many.ts";
+import { readAll } from "../api/many.ts";
 import { part4 } from "../facts/course.ts";
 import {
   type CutOff,
@@ -21,6 +21,7 @@ import {
   wasInUse,
 } from "../facts/pod-trust.ts";
 import { Fail, Refused } from "../fail.ts";
+import { inParallel } from "../in-parallel.ts";
 import { endWords, keepOwn, wordsOf } from "../node/words.ts";
 import { trustsCa } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";

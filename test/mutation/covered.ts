@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { hash } from "bun";
-import { inParallel } from "../../shared/api/many.ts";
+import { inParallel } from "../../shared/in-parallel.ts";
 import { QUICK_BUN } from "../checks.ts";
 
 export interface Covered {

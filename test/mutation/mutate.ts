@@ -18,7 +18,7 @@ import { getPriority, setPriority } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { $, Glob, hash } from "bun";
-import { inParallel } from "../../shared/api/many.ts";
+import { inParallel } from "../../shared/in-parallel.ts";
 import { run } from "../../shared/run.ts";
 import { Checked } from "./checked.ts";
 import { type Covered, coveredBy, testsOf } from "./covered.ts";

@@ -10,7 +10,7 @@ import { CONNECTION_LOST, type Host, type Output, type Transport } from "../../s
 import type { AskedNow, Person } from "../../shared/follow/person.ts";
 import { type Logged, newSession, type Session } from "../../shared/follow/session.ts";
 import { linesOfRunbook } from "../../shared/follow/trusted-plan.ts";
-import { KIT_PLACE } from "../../shared/plan/login.ts";
+import { KIT_PLACE } from "../../shared/plan/kit-place.ts";
 
 const RUNBOOK = readFileSync(join(import.meta.dir, "../../RUNBOOK.md"), "utf8");
 const DONE: Output = { exitCode: 0, stdout: "", stderr: "" };

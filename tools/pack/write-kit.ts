@@ -8,6 +8,7 @@
  * The Bun that it brings to the nodes, whatever machine it is packed on, is from the registry that npm is set up for,
  * checked against the sums below, and cached. The versions are bunw's.
  */
+
 import { createHash } from "node:crypto";
 import {
   chmodSync,
@@ -31,14 +32,10 @@ import { tryFile } from "../../shared/files/root.ts";
 import { readTar, type TarFile, writeTar } from "../../shared/hand-over/tar.ts";
 import { say } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
-
-/** A node's files, by their path in the kit. */
-type KitFiles = ReadonlyMap<string, Uint8Array>;
+import { foldersOf, type KitFiles, kitEntries, modeOf } from "./kit-entries.ts";
 
 /** The last file that is put in place: if it exists, the kit is whole. */
 export const SUMS = "SHA256SUMS";
-
-const EXECUTABLE = /^(bunw$|bun\/)/;
 
 /** Asked first, as fetching and compressing take long. Errors: Fail if `out` cannot be written. */
 export function refuseKitPlace(out: string) {
@@ -61,17 +58,6 @@ export async function writeKitTarball(out: string, files: KitFiles) {
   const tarball = Bun.gzipSync(tar, { level: 6, library: "libdeflate" });
   await setImmediate();
   writeTyped(out, tarball, { mode: 0o644 });
-}
-
-/** Folders first; `below`: the kit's own folder, with a slash at its end. */
-export function kitEntries(files: KitFiles, below: string): TarFile[] {
-  const folders = new Set([...files.keys()].flatMap(foldersOf));
-  return [
-    ...[...folders]
-      .sort()
-      .map((name) => ({ name: `${below}${name}/`, mode: 0o755, bytes: new Uint8Array() })),
-    ...[...files].map(([name, bytes]) => ({ name: below + name, mode: modeOf(name), bytes })),
-  ];
 }
 
 /** Errors: Fail if the folder has something in it. */
@@ -109,17 +95,6 @@ function fillPartial(partial: string, files: KitFiles) {
   }
   for (const path of readdirSync(partial, { recursive: true, encoding: "utf8" }))
     if (statSync(join(partial, path)).isDirectory()) chmodSync(join(partial, path), 0o755);
-}
-
-/** `a/b/c` → a, a/b */
-function foldersOf(path: string): string[] {
-  const parts = path.split("/");
-  return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
-}
-
-/** Independent of the modes in the checkout. */
-function modeOf(name: string) {
-  return EXECUTABLE.test(name) ? 0o755 : 0o644;
 }
 
 interface Manifest {

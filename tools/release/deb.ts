@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { type TarFile, writeTar } from "../../shared/hand-over/tar.ts";
-import { kitEntries } from "../pack/write-kit.ts";
+import { kitEntries } from "../pack/kit-entries.ts";
 
 /** The kit's place on a node that is watched: RUNBOOK-MORE.md, "Watch it". */
 const PLACE = "opt/kube-pki-repair";

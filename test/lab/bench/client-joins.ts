@@ -5,9 +5,9 @@
 
 import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { inParallel } from "../../../shared/api/many.ts";
 import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";
+import { inParallel } from "../../../shared/in-parallel.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { type Csr, isPending } from "../../../shared/workers/csr.ts";
 import { waitForNodes } from "../../../shared/workers/wait.ts";

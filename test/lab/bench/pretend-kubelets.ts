@@ -10,8 +10,9 @@
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { inParallel, watch } from "../../../shared/api/many.ts";
+import { watch } from "../../../shared/api/many.ts";
 import type { KnownNode } from "../../../shared/facts/known-node.ts";
+import { inParallel } from "../../../shared/in-parallel.ts";
 import { type Csr, nodeAsking, requestsTo, SERVING_SIGNER } from "../../../shared/workers/csr.ts";
 import { KUBELET_PORT } from "../../../shared/workers/nodes-seen.ts";
 

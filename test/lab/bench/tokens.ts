@@ -4,8 +4,9 @@
  * says more.
  */
 import { join } from "node:path";
-import { inParallel, watch } from "../../../shared/api/many.ts";
+import { watch } from "../../../shared/api/many.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { inParallel } from "../../../shared/in-parallel.ts";
 import { tokenVerifier } from "../../../shared/pki/sa-keys.ts";
 import { formatNumber } from "../../../shared/progress.ts";
 import { isCurrent, TOKEN_SECRETS, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";

@@ -16,7 +16,7 @@ import {
   leaderOf,
   leaseRenewed,
 } from "../../../shared/api/leases.ts";
-import { inParallel } from "../../../shared/api/many.ts";
+import { inParallel } from "../../../shared/in-parallel.ts";
 import { typed } from "../../../shared/options.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";

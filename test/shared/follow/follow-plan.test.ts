@@ -2,7 +2,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { doAct } from "../../../shared/follow/do-act.ts";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
-import { MOST_OUTPUT, type Output } from "../../../shared/follow/host.ts";
+import type { Output } from "../../../shared/follow/host.ts";
+import { MOST_OUTPUT } from "../../../shared/follow/patience.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
 import type { PlanData } from "../../../shared/plan/plan-answer.ts";
 import { type Answers, PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";

@@ -1,8 +1,9 @@
 /** A hostile node may answer, print and hold back what it likes: its own lane alone suffers, and memory is bounded. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { type Host, MOST_OUTPUT } from "../../../shared/follow/host.ts";
+import type { Host } from "../../../shared/follow/host.ts";
 import { Lanes, MOST_LINES } from "../../../shared/follow/lanes.ts";
+import { MOST_OUTPUT } from "../../../shared/follow/patience.ts";
 import { caught } from "../../pretend/quietly.ts";
 import { withSsh } from "../../pretend/ssh-of-ours.ts";
 

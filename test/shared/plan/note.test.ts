@@ -1,7 +1,8 @@
 /** The lines that ask all nodes: one for each, by its name. */
 import { expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
-import { askLines, lookLine } from "../../../shared/plan/note.ts";
+import { lookLine } from "../../../shared/plan/look-line.ts";
+import { askLines } from "../../../shared/plan/note.ts";
 import type { PlanNode } from "../../../shared/plan/plan-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
