@@ -15,7 +15,7 @@ import { publicKeysIn } from "../pki/certificate.ts";
 import type { Jwt } from "../pki/jwt.ts";
 import { JWS } from "../pki/keys.ts";
 import { base64url, numberOf, serviceAccountKeyId, tokenVerifier } from "../pki/sa-keys.ts";
-import { bitLength, type OnBitsDone, gcd } from "./half-gcd.ts";
+import { bitLength, gcd, type OnBitsDone } from "./half-gcd.ts";
 import type { OldTokens } from "./tokens-of-one-key.ts";
 
 export interface OldKey {

@@ -15,7 +15,7 @@ import type { KnownNode } from "../facts/known-node.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { machinesOn } from "../facts/said.ts";
 import { inParallel } from "../in-parallel.ts";
-import { pathsGivenUp, saidAt, type SavedOption } from "../node/words.ts";
+import { pathsGivenUp, type SavedOption, saidAt } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";

@@ -9,7 +9,7 @@ export function kitEntries(files: KitFiles, below: string): TarFile[] {
     ...[...folders]
       .sort()
       .map((name) => ({ name: `${below}${name}/`, mode: 0o755, bytes: new Uint8Array() })),
-    ...[...files].map(([name, bytes]) => ({ name: below + name, mode: modeOf(name), bytes })),
+    ...[...files].map(([name, bytes]) => ({ name: below + name, mode: modeInKit(name), bytes })),
   ];
 }
 
@@ -23,7 +23,7 @@ export function foldersOf(path: string): string[] {
 }
 
 /** Independent of the modes in the checkout. */
-export function modeOf(name: string) {
+export function modeInKit(name: string) {
   return EXECUTABLE.test(name) ? 0o755 : 0o644;
 }
 

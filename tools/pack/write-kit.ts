@@ -32,7 +32,7 @@ import { tryFile } from "../../shared/files/root.ts";
 import { readTar, type TarFile, writeTar } from "../../shared/hand-over/tar.ts";
 import { say } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
-import { foldersOf, type KitFiles, kitEntries, modeOf } from "./kit-entries.ts";
+import { foldersOf, type KitFiles, kitEntries, modeInKit } from "./kit-entries.ts";
 
 /** The last file that is put in place: if it exists, the kit is whole. */
 export const SUMS = "SHA256SUMS";
@@ -91,7 +91,7 @@ function fillPartial(partial: string, files: KitFiles) {
     for (const folder of ["", ...foldersOf(name)])
       mkdirSync(join(partial, folder), { recursive: true });
     writeFileSync(join(partial, name), bytes);
-    chmodSync(join(partial, name), modeOf(name));
+    chmodSync(join(partial, name), modeInKit(name));
   }
   for (const path of readdirSync(partial, { recursive: true, encoding: "utf8" }))
     if (statSync(join(partial, path)).isDirectory()) chmodSync(join(partial, path), 0o755);
