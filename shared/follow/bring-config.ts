@@ -6,7 +6,7 @@ import { isIP } from "node:net";
 import { attemptLater, Fail } from "../fail.ts";
 import { withAddress } from "../node/kubelet-config.ts";
 import { listed, quoteUntrusted } from "../plain.ts";
-import type { Brings } from "../plan/note.ts";
+import type { Brings } from "../plan/decision-ways.ts";
 import { answer, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { isMapping, readMapping } from "../yaml.ts";

@@ -4,8 +4,8 @@
  */
 import { attemptLater, Fail } from "../fail.ts";
 import { listed, quoteUntrusted } from "../plain.ts";
-import type { PutPod } from "../plan/note.ts";
-import { manifestLine, placeOfPod } from "../plan/workers-pods.ts";
+import type { PutPod } from "../plan/decision-ways.ts";
+import { manifestLine, placeOfPod } from "../plan/pod-lines.ts";
 import { answer, say } from "../run.ts";
 import { inKit } from "./host.ts";
 import { MOST, patience } from "./late.ts";

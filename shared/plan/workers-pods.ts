@@ -2,19 +2,15 @@
  * A worker that has lost the manifest of a static pod of its own, such as a balancer in front of the API. Only its mirror
  * pod in etcd's data has it, until that kubelet is back. Its kubelet has written it: the operator reads it, and decides.
  */
-import { command } from "../again.ts";
+
 import { Fail } from "../fail.ts";
 import { manifestName } from "../manifests/on-disk.ts";
 import { listed } from "../plain.ts";
 import { workersPods } from "../workers/own-pods.ts";
 import { onYourMachine, printedAs, reachedAs } from "./by-hand.ts";
-import type { Note, Surroundings, Way } from "./note.ts";
-
-const MANIFESTS = "/etc/kubernetes/manifests";
-
-export const placeOfPod = (file: string) => `${MANIFESTS}/${file}`;
-export const manifestLine = (worker: string, pod: string) =>
-  command("00-assess", { manifest: `${worker}/${pod}` });
+import type { Way } from "./decision-ways.ts";
+import type { Note, Surroundings } from "./note.ts";
+import { manifestLine, placeOfPod } from "./pod-lines.ts";
 
 export function workersPodsNotes({ facts, nodes }: Surroundings): Note[] {
   const [here] = nodes;

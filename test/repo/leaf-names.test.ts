@@ -16,8 +16,13 @@ const LEFT: Record<string, string> = {
   "shared/etcd/identity.ts ← shared/facts/node-facts.ts": WHOLE_NODE,
   "shared/renew/ca-readers.ts ← shared/facts/node-facts.ts": WHOLE_NODE,
   "shared/facts/ca-copies.ts ← shared/facts/node-facts.ts": WHOLE_NODE,
+  "shared/plan/workers-pods.ts ← shared/plan/note.ts": WHOLE_PLAN,
   "shared/plan/note.ts ← shared/plan/plan-facts.ts": WHOLE_PLAN,
   "shared/plan/step-order.ts ← shared/plan/plan-facts.ts": WHOLE_PLAN,
+  "shared/workers/own-pods.ts ← shared/facts/node-facts.ts": WHOLE_NODE,
+  "shared/plan/plan-data.ts ← shared/plan/make-plan.ts": "the plan itself, which it prints as data",
+  "shared/plan/undo-here.ts ← shared/etcd-location/etcd-home.ts":
+    "the place of etcd is a result of that file, with a living etcd in it",
   "shared/plan/effort-here.ts ← shared/etcd-location/etcd-home.ts":
     "the place of etcd is a result of that file, with a living etcd in it",
   "shared/salvage/folders-beside.ts ← shared/salvage/found-keys.ts":

@@ -5,7 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import type { Task } from "../../shared/facts/course.ts";
 import { effortHere } from "../../shared/plan/effort-here.ts";
-import type { PlanData, StepData } from "../../shared/plan/plan-data.ts";
+import type { PlanData, StepData } from "../../shared/plan/plan-answer.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { undoHere } from "../../shared/plan/undo-here.ts";
 import { ADDRESS } from "../pretend/cluster.ts";

@@ -1,7 +1,7 @@
 /** A kubelet's configuration that a worker has: its root has written it, so its difference is read before it goes. */
 import { expect, test } from "bun:test";
 import { bringConfig } from "../../../shared/follow/bring-config.ts";
-import { KIT_PLACE } from "../../../shared/plan/login.ts";
+import { KIT_PLACE } from "../../../shared/plan/kit-place.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { caught } from "../../pretend/quietly.ts";
 
