@@ -192,7 +192,11 @@ function narrate(text: string) {
 
 /** One item of a step. */
 export function say(line: string) {
-  if (silent) return;
+  if (!silent) sayAloud(line);
+}
+
+/** Also within `silently`: what is waited for there. */
+export function sayAloud(line: string) {
   narrate(`  ${plainLine(line)}`);
 }
 

@@ -45,6 +45,7 @@ export class KubeApi {
   readonly server: string;
   readonly #tls: Bun.TLSOptions;
   readonly #headers: Record<string, string>;
+  #readTimeout = READ_TIMEOUT;
 
   /** Errors: Fail if there is no CA to verify the server with; Refused where a token would go there in clear. */
   constructor(options: {
@@ -72,6 +73,12 @@ export class KubeApi {
     const to = server ?? kubeconfig.server;
     refuseInClear(to);
     return new KubeApi({ server: to, ca, cert, key, token });
+  }
+
+  /** Each of its questions has these milliseconds. */
+  within(milliseconds: number): this {
+    this.#readTimeout = milliseconds;
+    return this;
   }
 
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
@@ -195,7 +202,7 @@ export class KubeApi {
     path: string,
     { body, contentType = "", signal }: { body?: unknown; contentType?: string; signal?: AbortSignal } = {},
   ) {
-    const ends = signal ?? AbortSignal.timeout(method === "GET" ? READ_TIMEOUT : WRITE_TIMEOUT);
+    const ends = signal ?? AbortSignal.timeout(method === "GET" ? this.#readTimeout : WRITE_TIMEOUT);
     const type = body === undefined ? {} : { "Content-Type": contentType };
     const request = {
       ...{ method, signal: ends, tls: this.#tls, headers: { ...HEADERS, ...type, ...this.#headers } },

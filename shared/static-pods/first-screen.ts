@@ -22,9 +22,10 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { servedPem } from "../pki/served.ts";
-import { say } from "../run.ts";
+import { mode, say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
 import { changedOnNode, sayFilesNamed } from "./files-named.ts";
+import { firstShown } from "./first-questions.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { SERVERS, wantedManifests } from "./wanted-manifests.ts";
 import { mustIssue, toWrite, type Work } from "./work.ts";
@@ -233,7 +234,7 @@ export async function keepShown(cp: ControlPlaneNode) {
 async function shownHere(cp: ControlPlaneNode): Promise<string[] | undefined> {
   const { advertiseAddress: host, bindPort } = cp.facts;
   const look = async () => {
-    const [shown] = await Promise.allSettled([servedPem(host, bindPort)]);
+    const [shown] = await Promise.allSettled([mode.dryRun ? firstShown(cp) : servedPem(host, bindPort)]);
     if (shown.status === "fulfilled") return [shown.value];
     // without the file none can begin to listen
     const nobody = (shown.reason as NodeJS.ErrnoException).code === "ECONNREFUSED";

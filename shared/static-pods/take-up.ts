@@ -22,6 +22,7 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { noteUnfinished } from "../this-run.ts";
 import { inTime, waitFor } from "../wait-for.ts";
+import { leftToAsk } from "./first-questions.ts";
 
 type Place = Pick<ControlPlaneNode, "node">;
 
@@ -127,8 +128,11 @@ export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): 
  * does not answer is asked when it does.
  */
 export async function foreseeSaKey(cp: ControlPlaneNode) {
+  if (cp.facts.externalSigner) return;
   const isLeft = (await saKeyHolders(cp.node)).some(({ name }) => name === "kube-apiserver");
-  if (isLeft) await attemptLater(async () => takeUpSaKey(cp, await adminClient(cp.facts)), undefined);
+  const left = isLeft ? await leftToAsk(cp) : 0;
+  if (left > 0)
+    await attemptLater(async () => takeUpSaKey(cp, (await adminClient(cp.facts)).within(left)), undefined);
 }
 
 async function saKeyHolders(node: ControlPlaneNode["node"]): Promise<Container[]> {
