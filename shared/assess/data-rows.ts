@@ -165,7 +165,9 @@ function fileRows(node: Node, { etcd }: WithoutData, certificatesDir: string): C
   const certs = isNotKubeadms(etcd)
     ? all.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca")
     : all;
-  const kubeconfigs = ["admin", "controller-manager", "scheduler"].map(kubeconfigRow);
+  const kubeconfigs = (["admin", "controller-manager", "scheduler"] as const).map((name) =>
+    kubeconfigRow(name),
+  );
   const found = byKind(
     pkiFindings({ certs, serviceAccountKey: true, kubeconfigs }, undefined, { certificatesDir }),
   );

@@ -5,6 +5,7 @@
 import { BACKUP, command } from "../again.ts";
 import { RENEW_IN_TIME } from "../etcd-location/renew-by-hand.ts";
 import { CERTS } from "../pki/certs.ts";
+import type { KubeconfigName } from "../pki/kubeconfigs.ts";
 import { KUBECTL } from "../shell-line.ts";
 
 export const PART_1 = command("01-etcd");
@@ -49,18 +50,28 @@ const file = (name: string, row: Pick<Kind, "works"> & Partial<Kind>): Kind => (
   ...row,
 });
 
+/** One row for each kubeconfig. */
+// biome-ignore format: a table
+const KUBECONFIG_ROWS: Record<KubeconfigName, Kind> = {
+  "admin": file("admin.conf", { severity: "weakens", works: "all; only its users are locked out" }),
+  "super-admin": file("super-admin.conf", { severity: "weakens", works: "all; only its users are locked out" }),
+  "kubelet": file("kubelet.conf", { mend: PART_1, works: "its containers; the kubelet reaches the API until it restarts" }),
+  "controller-manager": file("controller-manager.conf", {
+    works: "pods and Services as they are; without it no rollout, no new endpoint, and no dead node is noticed" }),
+  "scheduler": file("scheduler.conf", { works: "pods that run; without it no new pod gets a node" }),
+};
+
+const KUBECONFIG_KINDS = Object.fromEntries(
+  Object.entries(KUBECONFIG_ROWS).map(([name, kind]) => [`kubeconfig-${name}`, kind]),
+) as Record<`kubeconfig-${KubeconfigName}`, Kind>;
+
 // biome-ignore format: a table
 const NODE_KINDS = {
   "service-account-key": file("pki/sa.key", { what: "sa.key and sa.pub", mend: ASSESS,
     works: "tokens, until the API servers and the controller-manager restart: then none is signed or accepted" }),
   "certificates": file("pki", { what: "certificates", works: "the servers, until they restart or one has expired" }),
   "kubeconfigs": file("*.conf", { what: "kubeconfigs", works: "controllers and the scheduler, until they restart" }),
-  "kubeconfig-admin": file("admin.conf", { severity: "weakens", works: "all; only its users are locked out" }),
-  "kubeconfig-super-admin": file("super-admin.conf", { severity: "weakens", works: "all; only its users are locked out" }),
-  "kubeconfig-kubelet": file("kubelet.conf", { mend: PART_1, works: "its containers; the kubelet reaches the API until it restarts" }),
-  "kubeconfig-controller-manager": file("controller-manager.conf", {
-    works: "pods and Services as they are; without it no rollout, no new endpoint, and no dead node is noticed" }),
-  "kubeconfig-scheduler": file("scheduler.conf", { works: "pods that run; without it no new pod gets a node" }),
+  ...KUBECONFIG_KINDS,
   "manifest": file("manifests", { what: "manifest of …", works: "its container, until the kubelet starts or looks again" }),
   "second-manifest": file("manifests", { what: "…", severity: "weakens", works: "one of the two: nothing says which" }),
   "lost-file": file("…", { what: "…", works: "the program that has read it, until it restarts", mend: command("00-salvage") }),

@@ -29,6 +29,8 @@ export interface KubeconfigRow {
   since?: number;
   /** kubeadm makes it in `init` only, never in `join`: nothing else needs it. */
   firstControlPlaneOnly?: true;
+  /** Who reads it once, at its start: a server starts again where part 2 has written it. */
+  readBy: "kube-controller-manager" | "kube-scheduler" | "the kubelet" | "people";
 }
 
 export interface Kubeconfig {
@@ -58,13 +60,18 @@ const kubeletServer = (facts: ClusterFacts) =>
 const nodeUser = (facts: ClusterFacts) => `system:node:${facts.nodeName}`;
 
 // biome-ignore format: a table
-export const KUBECONFIGS: readonly KubeconfigRow[] = [
-  { name: "admin",              path: "/etc/kubernetes/admin.conf",              cn: "kubernetes-admin",               o: admins,                  server: clusterServer },
-  { name: "super-admin",        path: "/etc/kubernetes/super-admin.conf",        cn: "kubernetes-super-admin",         o: group("system:masters"), server: clusterServer, since: 29, firstControlPlaneOnly: true },
-  { name: "kubelet",            path: "/etc/kubernetes/kubelet.conf",            cn: nodeUser,                         o: group("system:nodes"),   server: kubeletServer },
-  { name: "controller-manager", path: "/etc/kubernetes/controller-manager.conf", cn: "system:kube-controller-manager",                             server: localServer },
-  { name: "scheduler",          path: "/etc/kubernetes/scheduler.conf",          cn: "system:kube-scheduler",                                      server: localServer },
-];
+const TABLE = [
+  { name: "admin",              path: "/etc/kubernetes/admin.conf",              readBy: "people",                  cn: "kubernetes-admin",               o: admins,                  server: clusterServer },
+  { name: "super-admin",        path: "/etc/kubernetes/super-admin.conf",        readBy: "people",                  cn: "kubernetes-super-admin",         o: group("system:masters"), server: clusterServer, since: 29, firstControlPlaneOnly: true },
+  { name: "kubelet",            path: "/etc/kubernetes/kubelet.conf",            readBy: "the kubelet",             cn: nodeUser,                         o: group("system:nodes"),   server: kubeletServer },
+  { name: "controller-manager", path: "/etc/kubernetes/controller-manager.conf", readBy: "kube-controller-manager", cn: "system:kube-controller-manager",                             server: localServer },
+  { name: "scheduler",          path: "/etc/kubernetes/scheduler.conf",          readBy: "kube-scheduler",          cn: "system:kube-scheduler",                                      server: localServer },
+] as const satisfies readonly KubeconfigRow[];
+
+export type KubeconfigName = (typeof TABLE)[number]["name"];
+
+/** Every kubeconfig. A row without its check (checks/kinds.ts), or without its reader, is a type error. */
+export const KUBECONFIGS: readonly (KubeconfigRow & { name: KubeconfigName })[] = TABLE;
 
 /** The rows a control plane node of this version has; super-admin.conf only if asked for. */
 export function kubeconfigRows(facts: ClusterFacts, options: { superAdmin: boolean }): KubeconfigRow[] {
@@ -74,7 +81,7 @@ export function kubeconfigRows(facts: ClusterFacts, options: { superAdmin: boole
   );
 }
 
-export function kubeconfigRow(name: string): KubeconfigRow {
+export function kubeconfigRow(name: KubeconfigName): KubeconfigRow {
   const row = KUBECONFIGS.find((kubeconfig) => kubeconfig.name === name);
   if (!row) throw new Error(`no kubeconfig is called ${name}`);
   return row;

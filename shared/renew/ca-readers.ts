@@ -35,7 +35,13 @@ import { runningKubelet } from "../node/started-with.ts";
 import { type CertInfo, certificatesIn, infoOf, infosIn, signedBy } from "../pki/certificate.ts";
 import { certPath, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
-import { KUBECONFIGS, kubeconfigRow, parseKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
+import {
+  KUBECONFIGS,
+  type KubeconfigName,
+  kubeconfigRow,
+  parseKubeconfig,
+  readKubeconfig,
+} from "../pki/kubeconfigs.ts";
 import type { CaReader } from "./ca-reader.ts";
 
 /** Whether one has an expired certificate in memory: open connections continue, but it trusts no new one. */
@@ -117,7 +123,7 @@ interface ReadsOnce {
 
 function readsOnce(certificatesDir: string): ReadsOnce[] {
   const [ca, etcdCa] = (["ca", "etcd-ca"] as const).map((name) => certPath(name, certificatesDir));
-  const config = (name: string) => kubeconfigRow(name).path;
+  const config = (name: KubeconfigName) => kubeconfigRow(name).path;
   // biome-ignore format: a table
   return [
     { name: "etcd", ca: "etcd-ca", by: ["trusted-ca-file", "peer-trusted-ca-file"], usual: etcdCa! },

@@ -94,7 +94,7 @@ function readersHere(cp: ControlPlaneNode): Reader[] {
   const own = signed.flatMap((row) => (row.file.startsWith("etcd/") ? [] : certPath(row, pki)));
   const apiServers = [...own, ...etcds];
   const servers = SERVERS.map((server): Reader => {
-    const config = KUBECONFIGS.flatMap(({ name, path }) => (`kube-${name}` === server ? path : []));
+    const config = KUBECONFIGS.flatMap(({ readBy, path }) => (readBy === server ? path : []));
     const named = pods.flatMap(({ name, pod }) => (name === server ? hostFiles(pod) : []));
     const files = [
       ...(server === "kube-apiserver" ? apiServers : config),

@@ -70,7 +70,7 @@ async function kubeadmAgain(scene: Scene) {
   await type(scene, node, "./bunw scripts/05-verify.ts", { part: 5 });
   const read = (path: string) => readFileSync(node.path(path), "utf8");
   const ca = read(`${scene.lab.profile.certificatesDir}/ca.crt`);
-  const strange = ["admin", "super-admin", "controller-manager", "scheduler"].filter((name) => {
+  const strange = (["admin", "super-admin", "controller-manager", "scheduler"] as const).filter((name) => {
     const { path } = kubeconfigRow(name);
     const { caPem, clientCertPem = "" } = parseKubeconfig(read(path), path);
     return certificatesIn(caPem)[0] !== certificatesIn(ca)[0] || !signedBy(clientCertPem, ca);

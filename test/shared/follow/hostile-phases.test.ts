@@ -4,8 +4,9 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
-import { type Host, MOST_OUTPUT, type Output } from "../../../shared/follow/host.ts";
-import type { PlanData } from "../../../shared/plan/plan-data.ts";
+import type { Host, Output } from "../../../shared/follow/host.ts";
+import { MOST_OUTPUT } from "../../../shared/follow/patience.ts";
+import type { PlanData } from "../../../shared/plan/plan-answer.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { ASKED } from "../../pretend/plan.ts";
