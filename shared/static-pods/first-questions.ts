@@ -3,8 +3,9 @@
  * So a line says before that it is asked, all questions together have one limit, and none is asked twice. Its certificate is the first
  * one: a server that does not show it answers nothing else.
  */
-import type { ControlPlaneNode } from "../facts/node-facts.ts";
+
 import { endpointUrl } from "../pki/addresses.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
 import { knock, servedPem } from "../pki/served.ts";
 import { sayAloud } from "../run.ts";
 
@@ -16,27 +17,32 @@ interface FirstAnswer {
   left: number;
 }
 
-const answers = new WeakMap<ControlPlaneNode, Promise<FirstAnswer>>();
+/** A control plane node, asked once in a run. */
+interface AskedNode {
+  facts: ClusterFacts;
+}
+
+const answers = new WeakMap<AskedNode, Promise<FirstAnswer>>();
 
 /** Its certificate in PEM. Errors: as `servedPem`. */
-export async function firstShown(cp: ControlPlaneNode): Promise<string> {
+export async function firstShown(cp: AskedNode): Promise<string> {
   const { shown } = await firstAnswer(cp);
   if (shown.status === "rejected") throw shown.reason;
   return shown.value;
 }
 
 /** Milliseconds that other questions may take, together; 0: it is deaf. */
-export async function leftToAsk(cp: ControlPlaneNode): Promise<number> {
+export async function leftToAsk(cp: AskedNode): Promise<number> {
   return (await firstAnswer(cp)).left;
 }
 
-function firstAnswer(cp: ControlPlaneNode): Promise<FirstAnswer> {
+function firstAnswer(cp: AskedNode): Promise<FirstAnswer> {
   const answer = answers.get(cp) ?? ask(cp.facts);
   answers.set(cp, answer);
   return answer;
 }
 
-async function ask({ advertiseAddress: host, bindPort }: ControlPlaneNode["facts"]): Promise<FirstAnswer> {
+async function ask({ advertiseAddress: host, bindPort }: ClusterFacts): Promise<FirstAnswer> {
   // where nobody listens the answer comes at once
   const isOpen = await knock(host, bindPort, SECONDS * 1000);
   const at = endpointUrl(host, bindPort);

@@ -19,6 +19,7 @@ const LEFT: Record<string, string> = {
   "shared/plan/workers-pods.ts ← shared/plan/note.ts": WHOLE_PLAN,
   "shared/plan/note.ts ← shared/plan/plan-facts.ts": WHOLE_PLAN,
   "shared/plan/step-order.ts ← shared/plan/plan-facts.ts": WHOLE_PLAN,
+  "shared/assess/assessment.ts ← shared/assess/look-here.ts": "the ids of refusals are the rows of its table",
   "shared/workers/own-pods.ts ← shared/facts/node-facts.ts": WHOLE_NODE,
   "shared/plan/plan-data.ts ← shared/plan/make-plan.ts": "the plan itself, which it prints as data",
   "shared/plan/undo-here.ts ← shared/etcd-location/etcd-home.ts":
