@@ -35,17 +35,23 @@ export interface ByHand {
 /** Lines for so many nodes. */
 const MOST = 10;
 
-/** `on`: only these of the act's nodes. */
+/** None has a line more by what is in the names. `on`: only these of the act's nodes. */
 export function linesOfAct(act: Act, hands: ByHand, on: readonly string[] = actsOn(act)): Line[] {
+  const all = lines(act, hands, on);
+  // the program that unpacks the kit has several lines of its own
+  return act.do === "kit" ? all : all.map((line) => ({ ...line, text: plainLine(line.text) }));
+}
+
+function lines(act: Act, hands: ByHand, on: readonly string[]): Line[] {
   if (on.length === 0) return [];
   switch (act.do) {
     case "type":
-      return [{ at: listed(on), text: plainLine(act.command) }];
+      return [{ at: listed(on), text: act.command }];
     case "type-printed": {
       const line = hands.printed?.(act.keptBy) ?? `# the line that step ${act.keptBy} has printed`;
       const aside = act.moveAside.filter((name) => on.includes(name));
       const more = aside.length > 0 ? `   # on ${listed(aside)} with --move-aside` : "";
-      return [{ at: listed(on), text: `${plainLine(line)}${more}` }];
+      return [{ at: listed(on), text: `${line}${more}` }];
     }
     case "kit":
       return kitLines(hands, on);
@@ -203,7 +209,12 @@ function copyTo(place: string, from: Reached, path: string): string {
 /** One line for all: NODE stands for each address; beside NAME, which ssh knows the machine by, ADDRESS does. */
 function kitLines({ kitLine, reach }: ByHand, to: readonly string[]): Line[] {
   if (kitLine === undefined)
-    return [{ at: YOUR_MACHINE, text: `# bring the kit to ${listed(to)}: RUNBOOK.md, part 0, has the line` }];
+    return [
+      {
+        at: YOUR_MACHINE,
+        text: `# bring the kit to ${plainLine(listed(to))}: RUNBOOK.md, part 0, has the line`,
+      },
+    ];
   const { program, file } = kitProgram(kitLine);
   const ends = to.flatMap((name) => reach(name) ?? []);
   const kinds = [ends.filter(({ alias }) => !alias), ends.filter(({ alias }) => alias)];
@@ -215,8 +226,8 @@ function kitLines({ kitLine, reach }: ByHand, to: readonly string[]): Line[] {
     const told = end.alias
       ? `NAME, ADDRESS: ${listed(all.map((one) => `${one.alias} ${one.address}`))}`
       : `NODE: ${listed(all.map((one) => one.address))}`;
-    const note = more.length > 0 ? `   # ${told}` : "";
-    const text = `ssh ${keyOf(alias)}${user}@${address} ${asRoot(user, program)} < ${file}${note}`;
+    const note = more.length > 0 ? `   # ${plainLine(told)}` : "";
+    const text = `ssh ${keyOf(alias)}${shell`${`${user}@${address}`}`} ${asRoot(user, program)} < ${file}${note}`;
     return [{ at: YOUR_MACHINE, text }];
   });
 }
@@ -224,6 +235,6 @@ function kitLines({ kitLine, reach }: ByHand, to: readonly string[]): Line[] {
 /** As they stand on a page: the place before the lines that are typed there. */
 export function inText(lines: readonly Line[]): string[] {
   return lines.flatMap(({ at, text }, index) =>
-    at === undefined || at === lines[index - 1]?.at ? text : [`# on ${at}:`, text],
+    at === undefined || at === lines[index - 1]?.at ? text : [`# on ${plainLine(at)}:`, text],
   );
 }
