@@ -19,6 +19,15 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { hear } from "../shared/node/words.ts";
 import { answerJson, answerText, LOOKS, run, step } from "../shared/run.ts";
 
+/**
+ * Looks, and changes nothing. All that is written is what the operator says (`saveOptions`).
+ * 1. Who this node is, by its kubelet, its containers and the data of its etcd.
+ * 2. The cluster as it was: the names, addresses and public keys that prove every other answer.
+ * 3. Each certificate, key, kubeconfig, manifest and process: a row, and what works without it.
+ * 4. What survives: keys in memory, in copies, on the disk (`--deep` asks every place).
+ * 5. The verdict, and the way: which parts are typed next, and on which nodes.
+ * 6. For programs the same answer is JSON, and the exit code is 2 where something is damaged.
+ */
 async function main() {
   const values = parse();
   const { "etcd-data": etcdData, "control-plane": controlPlanes } = values;

@@ -21,6 +21,15 @@ import { putBack } from "../shared/salvage/put-back.ts";
 import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
 import { onSignal } from "../shared/this-run.ts";
 
+/**
+ * Finds keys, and writes none that a public key of the cluster does not prove.
+ * 1. Which keys are lost, and by which public key or token each can be proved.
+ * 2. The memory of processes that still run: it is the quickest place, and a restart empties it.
+ * 3. The Secret that kubeadm keeps for two hours, opened with the key that the operator has.
+ * 4. The free blocks of the disk: nothing is written to that disk while they are read.
+ * 5. The proved keys come into their places; two that can both be the one are a question.
+ * A search that is stopped keeps what it has found: the same line goes on.
+ */
 async function main() {
   const { values, positionals } = parseOptions({
     options: OPTIONS,

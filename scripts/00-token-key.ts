@@ -27,6 +27,14 @@ import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, step } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 
+/**
+ * No private key comes back, but what it has signed stays valid:
+ * 1. Collects old tokens: from Secrets in etcd's data, volumes of this node's pods, a given file.
+ * 2. Where all of them verify with the sa.pub of today, there is no old key to look for.
+ * 3. Takes those of the key that was in use last; two keys that can both be it are a question.
+ * 4. Looks for a copy of its public key; else two signatures give it, by computing.
+ * 5. Writes one file beside sa.pub. Part 2 lets the API server accept both keys until part 4.
+ */
 async function main() {
   const { values } = begin("00-token-key", { options: OPTIONS, usage: USAGE }, lockNodeShared);
 

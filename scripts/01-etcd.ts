@@ -37,6 +37,16 @@ import { leftOf } from "../shared/static-pods/preflight.ts";
 import { resumePausedProcesses } from "../shared/static-pods/restarts.ts";
 import * as wanted from "../shared/static-pods/work.ts";
 
+/**
+ * The order is the safety of this part:
+ * 1.1 looks at everything and refuses what cannot end well; so far nothing has changed.
+ * 1.2 stops what is left of the old control plane, so that nothing writes to etcd.
+ * 1.3 copies etcd's data, and all files that this part replaces, into the rescue folder.
+ * 1.4 keeps the shared keys that are proved, and makes those that are lost for good.
+ * 1.5 issues etcd's certificates; 1.6 puts its manifest back, and the kubelet starts it.
+ * 1.7 proves that the members are those from before, with the same data.
+ * Cut off anywhere, the same line goes on: each step looks at what is there.
+ */
 async function main() {
   const { values } = begin("01-etcd", { options: OPTIONS, usage: USAGE }, lockNode);
 

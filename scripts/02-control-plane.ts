@@ -37,6 +37,16 @@ import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 import { withoutServing } from "../shared/workers/nodes-seen.ts";
 
+/**
+ * The order is the safety of this part:
+ * 2.1 looks, shows what will be written and stopped, and refuses; so far nothing has changed.
+ * 2.2 issues the certificates and kubeconfigs that are lost, expired or of another CA.
+ * 2.3 puts the manifests back; the controller-manager starts without what evicts pods.
+ * 2.4 proves that the API shows the new certificate, and serves the objects from before.
+ * 2.5 publishes the CAs; 2.6 proves that this node's kubelet renews its Lease.
+ * Workers still trust the old CA: part 3 brings them back, then the manager runs in full.
+ * Cut off anywhere, the same line goes on: each step looks at what is there.
+ */
 async function main() {
   const { values } = begin("02-control-plane", { options: OPTIONS, usage: USAGE }, lockNode);
 

@@ -21,6 +21,15 @@ import {
 } from "../shared/workers/saved-trust.ts";
 import { readTokenFile } from "../shared/workers/token-file.ts";
 
+/**
+ * A worker changes its trust, and takes the old one back if the new one does not work:
+ * 1. Reads this node, the token and the CA's hash, and asks the API before anything stops.
+ * 2. A kubelet that has a certificate of this CA already needs nothing.
+ * 3. Keeps the old trust: kubelet.conf, the CA and the client certificates.
+ * 4. Writes the new CA and a bootstrap kubeconfig, and starts the kubelet. Containers run on.
+ * 5. Proves that the kubelet has its new certificate and renews its Lease.
+ * Without that proof in time the old files come back, and the kubelet starts with them.
+ */
 async function main() {
   const { values } = begin("03-join", { options: OPTIONS, usage: USAGE }, lockNode);
   const { "etcd-data": etcdData, "ca-hash": hashes, "token-file": file } = values;

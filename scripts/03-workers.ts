@@ -35,6 +35,14 @@ import { withoutServing } from "../shared/workers/nodes-seen.ts";
 import * as own from "../shared/workers/own-pods.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 
+/**
+ * `open` lets workers join, `approve` answers their requests, `close` ends both:
+ * open     proves that the controller-manager is reduced, makes a token for each node, and
+ *          prints the lines for the workers; `approve` runs beside it.
+ * approve  signs what the nodes from before ask for under their own names, and nothing else.
+ * close    waits for every kubelet, deletes the tokens, and lets the manager run in full.
+ * Nobody is evicted in between: what evicts is off until each node is back, or given up by name.
+ */
 async function main() {
   const { values, positionals } = parseOptions({
     options: OPTIONS,

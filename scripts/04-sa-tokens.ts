@@ -33,6 +33,16 @@ import {
 } from "../shared/workloads/stale-pods.ts";
 import * as tokens from "../shared/workloads/token-secrets.ts";
 
+/**
+ * The order is that of what each step needs:
+ * 4.1 proves that every node is back, or given up by name: else its pods would be replaced.
+ * 4.2 waits until each namespace has the CA of today, so that what restarts reads it.
+ * 4.3 renews the tokens in Secrets that no longer verify.
+ * 4.4 finds the pods that have the old CA or an old token in memory, and no others.
+ * 4.5 restarts them: the network, DNS, then the rest; a test pod on each node shows the way.
+ * 4.6 proves that a new token is signed and accepted; 4.7 names what only people can do.
+ * Cut off anywhere, the same line goes on: pods that are new do not restart again.
+ */
 async function main() {
   const { values, positionals } = parseOptions({
     options: OPTIONS,

@@ -27,6 +27,14 @@ import { untilGood, type VerifiedHere, verifyHere } from "../shared/verify/verif
 import { wrapUp, wrapUpLines } from "../shared/verify/wrap-up.ts";
 import type { WrapUp } from "../shared/verify/wrap-up-parts.ts";
 
+/**
+ * Looks, and changes nothing but the metrics file that `--metrics` names:
+ * 1. The same look as 00-assess: who this node is, and the cluster as it was.
+ * 2. Each check of this node, and of the cluster through the API: a row with its proof.
+ * 3. With `--wait` it looks again at what is on its way, such as a pod that starts.
+ * 4. What the repair has left to do, and what may be deleted now.
+ * 5. The verdict first, then each failed check with its command, then the next expiry.
+ */
 async function main() {
   const values = parse();
   if (values.metrics) refuseMetricsPlace(values.metrics);

@@ -296,12 +296,16 @@ const scripts = sources.filter(({ path }) => path.startsWith("scripts/") || path
 function untidy({ path, text }: Source): string[] {
   const lines = text.trimEnd().split("\n");
   const main = lines.findIndex((line) => /^(export )?async function main\(/.test(line)) + 1;
+  const head = lines[main - 2] === " */" ? lines.lastIndexOf("/**", main - 2) + 1 : main;
   return [
     ...lines.flatMap((line, index) =>
       [...line].length > 100 ? [`${path}:${index + 1}: over 100 columns`] : [],
     ),
     ...(text.startsWith("#!/usr/bin/env bun\n/**") ? [] : [`${path}: does not begin with what it is for`]),
-    ...(main > 0 && main <= 40 ? [] : [`${path}: main is in line ${main}`]),
+    ...(main > 0 && head <= 40 ? [] : [`${path}: main is in line ${head}`]),
+    ...(!/\/\d\d-/.test(path) || head < main
+      ? []
+      : [`${path}: main has no head that says the whole process`]),
     ...(lines.at(-1) === "if (import.meta.main) await run(main);"
       ? []
       : [`${path}: run(main) is not the last line`]),
@@ -315,6 +319,11 @@ test("a script's first screen says what it is for and has its main, its last lin
     "s.ts: does not begin with what it is for",
     "s.ts: main is in line 41",
     "s.ts: run(main) is not the last line",
+  ]);
+  const headless =
+    "#!/usr/bin/env bun\n/** For. */\nasync function main() {}\nif (import.meta.main) await run(main);\n";
+  expect(untidy({ path: "scripts/09-s.ts", text: headless })).toEqual([
+    "scripts/09-s.ts: main has no head that says the whole process",
   ]);
   expect(scripts.length).toBeGreaterThan(8);
   expect(scripts.flatMap(untidy)).toEqual([]);
