@@ -30,7 +30,7 @@ import { wasDuringRun } from "../node/kept-run.ts";
 import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf, isValidNow } from "../pki/certificate.ts";
-import { certPath, certsOf } from "../pki/certs.ts";
+import { certPath, certsOf, SHARED_FILES, sharedPath } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
@@ -78,7 +78,7 @@ export function areReadByServers(cp: ControlPlaneNode, written: readonly string[
 
 interface Reader extends Pick<StaticPod, "name" | "namespace"> {
   files: string[];
-  /** Those, and what all of kubeadm's servers read: a CA, sa.key, a file with a copy of a CA. */
+  /** Those, and for kubeadm's servers the shared keys with their public halves: all of them read one, or a copy of it. */
   reads: (path: string) => boolean;
 }
 
@@ -93,6 +93,9 @@ function readersHere(cp: ControlPlaneNode): Reader[] {
     : [];
   const own = signed.flatMap((row) => (row.file.startsWith("etcd/") ? [] : certPath(row, pki)));
   const apiServers = [...own, ...etcds];
+  const shared = SHARED_FILES.map((file) => sharedPath(file, cp.facts)).filter(
+    (path) => !etcds.includes(path),
+  );
   const servers = SERVERS.map((server): Reader => {
     const config = KUBECONFIGS.flatMap(({ readBy, path }) => (readBy === server ? path : []));
     const named = pods.flatMap(({ name, pod }) => (name === server ? hostFiles(pod) : []));
@@ -100,7 +103,7 @@ function readersHere(cp: ControlPlaneNode): Reader[] {
       ...(server === "kube-apiserver" ? apiServers : config),
       ...named.flatMap(({ path }) => (ofOne.includes(path) ? path : [])),
     ];
-    const reads = (path: string) => files.includes(path) || ![...ofOne, ...etcds].includes(path);
+    const reads = (path: string) => files.includes(path) || shared.includes(path);
     return { name: server, namespace: "kube-system", files, reads };
   });
   const others = pods.flatMap((pod): Reader[] => {

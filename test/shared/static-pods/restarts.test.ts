@@ -3,9 +3,9 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
-import { containers } from "../../../shared/node/containers.ts";
+import { type Container, containers } from "../../../shared/node/containers.ts";
 import { mode } from "../../../shared/run.ts";
-import { toRestart } from "../../../shared/static-pods/restarts.ts";
+import { staleReaders, toRestart } from "../../../shared/static-pods/restarts.ts";
 import { closedOnce } from "../../pretend/closed-once.ts";
 import { ADDRESS } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
@@ -15,6 +15,7 @@ import { serveRunning } from "../../pretend/running.ts";
 setDefaultTimeout(300_000);
 
 const API = "kube-apiserver";
+const SERVER_NAMES = [API, "kube-controller-manager", "kube-scheduler"];
 const AT = { hostname: ADDRESS, port: 6443 };
 
 /** A runtime whose API server was started an hour ago. */
@@ -68,3 +69,38 @@ test("what the first screen has judged is judged once: the run stops neither mor
   expect(await restarted((node) => serveRunning(node), silent)).toEqual([]);
   expect(await restarted(silent, (node) => serveRunning(node))).toEqual([API]);
 });
+
+/** A file that part 2 writes → the servers that start again for it. A key stands beside its certificate, which is what is asked. */
+const READERS: Record<string, string[]> = {
+  "pki/ca.crt": SERVER_NAMES,
+  "pki/etcd/ca.crt": SERVER_NAMES,
+  "pki/front-proxy-ca.crt": SERVER_NAMES,
+  "pki/sa.key": SERVER_NAMES,
+  "pki/apiserver.crt": ["kube-apiserver"],
+  "pki/front-proxy-client.crt": ["kube-apiserver"],
+  "pki/apiserver-etcd-client.crt": ["kube-apiserver"],
+  "pki/etcd/server.crt": [],
+  "controller-manager.conf": ["kube-controller-manager"],
+  "scheduler.conf": ["kube-scheduler"],
+  "admin.conf": [],
+  "kubelet.conf": [],
+  "pki/front-proxy-client.key": [],
+  "notes.txt": [],
+};
+
+test.each(Object.entries(READERS))(
+  "%s is written: %j start again",
+  async (file, names) => {
+    const found = await lookAt({ kind: "healthy control plane node", commands: anHourAgo() }, async () => {
+      const cp = await controlPlaneToRepair(undefined);
+      const running = SERVER_NAMES.map(
+        (name, i): Container => ({
+          ...{ id: String(i), name, pod: `${name}-${cp.node.name}`, namespace: "kube-system", running: true },
+          ...{ podUid: "0".repeat(32), created: new Date(Date.now() + 3600_000) },
+        }),
+      );
+      return staleReaders(cp, running, [`/etc/kubernetes/${file}`]).map(({ container }) => container.name);
+    });
+    expect(found.sort()).toEqual(names.toSorted());
+  },
+);
