@@ -409,3 +409,23 @@ test("--help describes the options that a script takes, each of them and no othe
   expect(described.length).toBeGreaterThan(9);
   expect(described.flatMap(helpFaults)).toEqual([]);
 });
+
+test("each option that --help describes has its place in RUNBOOK.md, RUNBOOK-MORE.md or README.md", async () => {
+  const pages = await Promise.all(
+    ["RUNBOOK.md", "RUNBOOK-MORE.md", "README.md"].map((page) => Bun.file(join(home, page)).text()),
+  );
+  const named = new Set(pages.join("\n").match(/(?<![\w-])--[a-z][a-z-]*/g));
+  const options = (help: string) =>
+    help
+      .split("\nOptions:\n")[1]
+      ?.match(/^ {4}--[a-z][a-z-]*/gm)
+      ?.map((word) => word.trim()) ?? [];
+  expect(options("Usage\n\nOptions:\n    --a FILE  x\n             --b is y\n")).toEqual(["--a"]);
+  const all = await Promise.all(
+    scripts.map(async ({ path }) => options(await helpOf(path)).map((option) => [path, option] as const)),
+  );
+  expect(all.flat().length).toBeGreaterThan(60);
+  expect(all.flat().flatMap(([path, option]) => (named.has(option) ? [] : [`${path}: ${option}`]))).toEqual(
+    [],
+  );
+});
