@@ -143,6 +143,14 @@ test.each<[string, (node: PretendNode) => Promise<void> | void, string[]]>([
     ({ root }) => expireCertificates(root, [certRow("etcd-healthcheck-client")]),
     [],
   ],
+  ...["apiserver", "apiserver-kubelet-client", "apiserver-etcd-client"].map(
+    (name): [string, (node: PretendNode) => Promise<void>, string[]] => [
+      `${name}.crt`,
+      ({ root }) => expireCertificates(root, [certRow(name)]),
+      ["kube-apiserver"],
+    ],
+  ),
+  ["the controller-manager's kubeconfig", expired("controller-manager"), ["kube-controller-manager"]],
   ["sa.pub", gone("pki/sa.pub"), ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]],
 ])("part 2 says before what it stops for %s: who reads it", async (_, change, names) => {
   using node = await controlPlane(change);
@@ -152,6 +160,20 @@ test.each<[string, (node: PretendNode) => Promise<void> | void, string[]]>([
   for (const name of ["kube-apiserver", "kube-scheduler", "kube-vip"])
     expect([stops, name, servers.includes(name)]).toEqual([stops, name, names.includes(name)]);
   if (names.length === 0) expect(stops).toBe("nothing");
+});
+
+const ALL =
+  "kubelet, etcd, kube-apiserver, kube-controller-manager, kube-scheduler; the API of the whole cluster is unavailable until part 2";
+
+test.each<[string, string[], string | undefined]>([
+  ["etcd's own", ["etcd-server"], ALL],
+  ["etcd's for other members", ["etcd-peer"], ALL],
+  ["etcd's client for people", ["etcd-healthcheck-client"], undefined],
+  ["a client of the API server's", ["apiserver-kubelet-client"], undefined],
+])("part 1 says before what it stops for %s: all servers with etcd, or nothing", async (_, names, stops) => {
+  using node = await controlPlane(({ root }) => expireCertificates(root, names.map(certRow)));
+  const { stderr } = await node.run("01-etcd --dry-run");
+  expect(/will stop: (.*)/.exec(stderr)?.[1]).toBe(stops!);
 });
 
 test("who really reads admin.conf starts again with it: a scheduler whose flags name it, and kube-vip that mounts it", async () => {
