@@ -173,7 +173,7 @@ function refuseUnmended(at: string, { damaged, left, values, without }: Unproved
 export function proofWords({ values, alone, since, hasNumbers, mended }: Proof): string {
   const numbers = hasNumbers ? "" : "; only the database has each key's createRevision and version";
   const put = `${numbers}${mended.length > 0 ? `. Damaged values that were put right: ${listed(mended)}` : ""}`;
-  if (alone === 0) return `each of ${values} values has a second witness${put}`;
+  if (alone === 0) return `each of ${values} values and its key has a second witness${put}`;
   const before = (since ?? 1) > 1 ? ` older than entry ${since}` : "";
-  return `${alone} of ${values} values${before} have no second witness, and each of them is whole${put}`;
+  return `${alone} of ${values} values${before} and their keys have no second witness, and each of them is whole${put}`;
 }

@@ -14,6 +14,7 @@ import {
   isWhole,
   type MemberData,
   memberDataIn,
+  wayInWords,
 } from "../../shared/restore/lost-members-data.ts";
 import { RECORD } from "../../shared/restore/new-member.ts";
 import { silently } from "../../shared/run.ts";
@@ -73,19 +74,33 @@ export class Judge {
     const isExact = isWhole(found.last) && without.length === 0;
     if (found.members.length === 1 && chooseData([found]).isQuorum && !isExact)
       return `${WRONG}a quorum, and not exact`;
-    const isRenamed = !isExact && isOfRows(keys, { then, now }) && keys.length <= 2 * found.proof.alone;
+    const words = wordsOf(found);
+    const isRenamed = !isExact && isOfRows(keys, { then, now }) && keys.length <= 2 * words.alone;
     if (isRenamed) return "as of, the database alone, a key without a witness";
     if (keys.length > 0) return `${WRONG}${keys.length} keys, ${isExact ? "exact" : "as of"}`;
-    if (values.length > found.proof.alone) return `${WRONG}values that have a witness`;
-    if (numbers.length > 0 && found.proof.hasNumbers) return `${WRONG}numbers that have a witness`;
+    if (values.length > words.alone) return `${WRONG}values that have a witness`;
+    if (numbers.length > 0 && !words.isOfNumbers) return `${WRONG}numbers that have a witness`;
     const counted = `${values.length > 0 ? ", values without a witness" : ""}${numbers.length > 0 ? ", numbers without a witness" : ""}`;
     if (!isExact) return `as of${found.isAlone ? ", the database alone" : ""}${counted}`;
     if (revision === this.truth.revision) return `exact${counted}`;
     // as if nothing had come then: nothing on this disk shows it
-    return isZeroBehind(found)
+    return words.isOfDisk && isZeroBehind(found)
       ? "exact, with zeros over whole last records"
       : `${WRONG}exact, at ${revision}`;
   }
+}
+
+/** The operator reads this of it: what the first line does not say is no excuse. */
+function wordsOf(found: MemberData) {
+  const words = wayInWords(found);
+  const alone = /; (\d+) of \d+ values(?: older than entry \d+)? and their keys have no second witness/.exec(
+    words,
+  );
+  return {
+    alone: Number(alone?.[1] ?? 0),
+    isOfNumbers: words.includes("; only the database has each key's createRevision and version"),
+    isOfDisk: words.includes(", the last one on this disk"),
+  };
 }
 
 /** Each of these keys has the other's row: a letter of the key is changed, and the value does not name it. */

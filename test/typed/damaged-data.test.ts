@@ -106,7 +106,7 @@ test("a db of zeros, and a log from its first entry on: restore says first that 
   using node = await damaged("a db of zeros");
   const { exitCode, stderr } = await node.run(RESTORE);
   expect(stderr).toMatch(
-    /Looks for an older tree that is whole\n +exact: the log from its first entry on has all keys up to entry \d+, the last one on this disk; each of \d+ values has a second witness\n/,
+    /Looks for an older tree that is whole\n +exact: the log from its first entry on has all keys up to entry \d+, the last one on this disk; each of \d+ values and its key has a second witness\n/,
   );
   expect([exitCode, readdirSync(`${node.root}/var/lib/other`)]).toEqual([0, ["member"]]);
 });

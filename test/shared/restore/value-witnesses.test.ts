@@ -197,7 +197,9 @@ test("a record of the log is damaged, and the database is taken: the entries bef
   expect(proof.mended).toEqual(["/registry/configlaps/default/cm-4 (revision 72), by the log"]);
   // that of the lost entry, and those of kubeadm's before it
   expect(proof.alone).toBeLessThan(5);
-  expect(proofWords(proof)).toContain(`${proof.alone} of ${proof.values} values have no second witness, `);
+  expect(proofWords(proof)).toContain(
+    `${proof.alone} of ${proof.values} values and their keys have no second witness, `,
+  );
 });
 
 test("another lease of a key than the log has is damage: the key would live on, or go with another's", async () => {
@@ -290,14 +292,16 @@ test("a letter in the key of a deletion is seen: else what was deleted would be 
 test("a log from its first entry on has all values; of a purged one the older ones are counted", () => {
   using box = sandbox();
   busy(box);
-  expect(proofWords(memberDataIn("/disk").proof)).toMatch(/^each of \d+ values has a second witness$/);
+  expect(proofWords(memberDataIn("/disk").proof)).toMatch(
+    /^each of \d+ values and its key has a second witness$/,
+  );
   busy(box, purgedEtcd(3606));
   const { proof } = memberDataIn("/disk");
   expect(proof).toMatchObject({ since: 3606, mended: [] });
   expect(proof.alone).toBeGreaterThan(100);
   expect(proof.alone).toBeLessThan(proof.values);
   expect(proofWords(proof)).toBe(
-    `${proof.alone} of ${proof.values} values older than entry 3606 have no second witness, and each of them is whole; only the database has each key's createRevision and version`,
+    `${proof.alone} of ${proof.values} values older than entry 3606 and their keys have no second witness, and each of them is whole; only the database has each key's createRevision and version`,
   );
 });
 
