@@ -4,7 +4,7 @@
  * plane node. It brings the kit to the nodes, asks all of them, shows one screen, and types what
  * the plan has, node by node. You decide by numbers. The same command again continues.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { UsageError } from "../shared/fail.ts";
@@ -13,7 +13,7 @@ import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
 import { HOME, isCheckout, kitFile } from "../shared/follow/kit-file.ts";
 import { AtTerminal, NO_PERSON } from "../shared/follow/person.ts";
-import { folderIn } from "../shared/follow/private-folder.ts";
+import { folderIn, privateFolder } from "../shared/follow/private-folder.ts";
 import { newSession, RepairLog, type Session, type Words } from "../shared/follow/session.ts";
 import { Ssh } from "../shared/follow/ssh.ts";
 import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
@@ -28,7 +28,7 @@ async function main() {
   tell(`kube-pki-repair ${VERSION}   repair   changes nothing before you say so`);
   const runbook = await Bun.file(join(HOME, "RUNBOOK.md")).text();
   const folder = folderIn(first);
-  const dir = mkdtempSync(join(folder, "kube-pki-repair-"));
+  const dir = privateFolder(folder, "kube-pki-repair-");
   const isThere = process.stdin.isTTY === true && process.stdout.isTTY === true && !values.yes;
   using transport = new Ssh(isThere, { folder });
   try {

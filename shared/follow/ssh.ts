@@ -4,7 +4,7 @@
  * reaches none of them.
  */
 import { randomBytes } from "node:crypto";
-import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { lstatSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { processRuns } from "../files/files.ts";
 import { quoteUntrusted } from "../plain.ts";
@@ -14,7 +14,7 @@ import { ENDED_HERE, type Host, type Output, type Transport } from "./host.ts";
 import { boundedText, Leash } from "./leash.ts";
 import { meetBySsh, toldBy } from "./meet.ts";
 import type { Patience } from "./patience.ts";
-import { folderIn } from "./private-folder.ts";
+import { folderIn, privateFolder } from "./private-folder.ts";
 import { pump } from "./pump.ts";
 import { AT_TERMINAL, Turns } from "./turns.ts";
 
@@ -70,7 +70,7 @@ export class Ssh implements Transport, Disposable {
     { quiet, longestMeeting = MEETING, folder = folderIn({}) }: Partial<SshOptions> = {},
   ) {
     this.#longestMeeting = longestMeeting;
-    this.#dir = mkdtempSync(join(folder, `${SOCKETS}${process.pid}-`));
+    this.#dir = privateFolder(folder, `${SOCKETS}${process.pid}-`);
     this.#isAsked = isAsked;
     this.#quiet = quiet;
   }

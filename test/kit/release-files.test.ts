@@ -1,5 +1,5 @@
 /** What a release has beside its kits, and that a kit says the version that its sources have a right to. */
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,9 @@ import { billOfMaterials } from "../../tools/release/sbom.ts";
 import { versionOf } from "../../tools/release/version.ts";
 import { onNode } from "../pretend/no-node.ts";
 import { OWN_ARCH } from "./own-arch.ts";
+
+/** Milliseconds: a whole kit is packed and unpacked, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
 
 const HOME = join(import.meta.dir, "../..");
 const folder = mkdtempSync(join(tmpdir(), "release-test-"));
@@ -66,6 +69,29 @@ test("it has no time and no random number: the same sources give the same bytes"
   const text = billOfMaterials(HOME, "1.2.3", ["x64"]);
   expect(billOfMaterials(HOME, "1.2.3", ["x64"])).toBe(text);
   expect(text).not.toMatch(/timestamp|serialNumber/);
+});
+
+test("START-HERE's lines are typed as they stand, on a machine that is no node: each answers, with its next command", async () => {
+  const lines = readFileSync(join(kit, "START-HERE.txt"), "utf8").trim().split("\n");
+  const typed = lines.filter((line) => line.startsWith("./bunw "));
+  expect(typed.map((line) => line.split(" ")[1])).toEqual(
+    ["plan", "repair", "00-assess"].map((name) => `scripts/${name}.ts`),
+  );
+  const env = { PATH: process.env.PATH, HOME: folder, KUBE_PKI_REPAIR_ROOT: join(folder, "no-node") };
+  for (const line of typed) {
+    const { exitCode, stdout, stderr } = await $`sh -c ${line} < /dev/null`
+      .cwd(kit)
+      .env(env)
+      .quiet()
+      .nothrow();
+    expect([line, exitCode, `${stdout}${stderr}`]).toEqual([
+      // no plan, and so no repair
+      ...[line, line.includes("/repair.ts") ? 1 : 3],
+      expect.stringMatching(/^error: .+\nhint: /m),
+    ]);
+  }
+  expect(lines.at(-1)).toMatch(/^less RUNBOOK\.md /);
+  expect(readFileSync(join(kit, "RUNBOOK.md"), "utf8")).toBe(readFileSync(join(HOME, "RUNBOOK.md"), "utf8"));
 });
 
 test("each package of a kit has its licence beside it, and Bun's is there, too", () => {

@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { tmpdir } from "node:os";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
-import { folderIn } from "../../../shared/follow/private-folder.ts";
+import { folderIn, privateFolder } from "../../../shared/follow/private-folder.ts";
 import type { PlanData } from "../../../shared/plan/plan-answer.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { lookAt } from "../../pretend/in-process.ts";
@@ -70,5 +70,20 @@ test("the kit under the running repair is removed by hand, last", async () => {
 test("on the node itself no kit and no connection lies on a disk, whose free blocks may have the lost keys", () => {
   using box = sandbox();
   expect(folderIn({ isHere: true })).toBe(`${box.dir}/run`);
-  expect(folderIn({})).toBe(process.env.XDG_RUNTIME_DIR ?? tmpdir());
+  const before = process.env.XDG_RUNTIME_DIR;
+  try {
+    // after su and sudo -E it is another user's, or gone
+    for (const [own, folder] of [
+      [box.dir, box.dir],
+      [`${box.dir}/gone`, tmpdir()],
+      ["", tmpdir()],
+    ] as const) {
+      process.env.XDG_RUNTIME_DIR = own;
+      expect(folderIn({})).toBe(folder);
+    }
+  } finally {
+    delete process.env.XDG_RUNTIME_DIR;
+    if (before !== undefined) process.env.XDG_RUNTIME_DIR = before;
+  }
+  expect(() => privateFolder(`${box.dir}/gone`, "x")).toThrow(`Cannot write ${box.dir}/gone: ENOENT`);
 });
