@@ -55,6 +55,7 @@ function silentDecisions(around: Surroundings): Decisions | undefined {
     aim: `Say first what ${names} is: nothing answers there, and part 2 would stop for it`,
     notes: [
       {
+        question: `${names}: nothing answers at the address of its etcd${bySsh}. Start it, and look again. Or is it away for now, or lost for good?`,
         text: `${names}: nothing answers at the address of its etcd${bySsh}. Start it, and ask again. If it is away for now, and comes back some day, the line below says so. It then stays in the cluster and in etcd, and nobody waits for it. Its pods are evicted once the controller-manager runs in full.`,
         commands: planLine(around, "without", silent),
         decides: "silent-control-planes",
@@ -177,6 +178,7 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
         "start-without",
         flags.map(({ name }) => name),
       ),
+      question: "If nobody has them, the API server starts without the flags that name them.",
       decides: "lost-files",
       ways: [
         {
@@ -230,7 +232,7 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   ways.push({ does: `I have ${path}: type its path on this machine`, upload: { path, to } });
   if (commands.length === 0) return { text, commands, decides: "lost-files", ways };
   const brings = `Typed on your machine, this brings it. Then ${askAgain(nodes)}:`;
-  return { text: `${text} ${brings}`, commands, decides: "lost-files", ways };
+  return { text: `${text} ${brings}`, question: text, commands, decides: "lost-files", ways };
 }
 
 /**
@@ -248,11 +250,12 @@ function workersNotes({ path, lostOn }: OpenFile, here: string, { facts, nodes }
   const does = `Copy ${path} from ${from.name}, which has it: its difference from kubeadm's is shown first`;
   const costs = `its reserved resources and limits are ${from.name}'s; an address of its own becomes each node's own`;
   const brings = { path, from: from.name, to: lostOn, own: KUBELET_CONFIG, on: here };
-  const text = `${from.name} was looked at, and has not lost ${path}. Read first how it differs from kubeadm's: its addresses and resources are ${from.name}'s own. The other lines bring it.`;
+  const question = `${from.name} was looked at, and has not lost ${path}.`;
+  const text = `${question} Read first how it differs from kubeadm's: its addresses and resources are ${from.name}'s own. The other lines bring it.`;
   const lines = lostOn.flatMap((name) => bringLines([path], from.name, name, { facts, nodes }));
   const difference = { at: YOUR_MACHINE, text: differenceLine(path, reachedAs(from, facts.user), ends) };
   const ways: Way[] = [{ does, costs, brings }];
-  return [{ text, commands: [difference, ...lines], decides: "lost-files", ways }];
+  return [{ text, question, commands: [difference, ...lines], decides: "lost-files", ways }];
 }
 
 function typedOn(name: string, command: string): Act {
@@ -267,10 +270,11 @@ function kubeadmsNotes({ path, lostOn }: OpenFile, { nodes }: Surroundings): Not
   const last = kubeadmsConfig(path);
   if (!last) return [];
   const commands = nodes.flatMap((node) => (lostOn.includes(node.name) ? linesOn(node, last.command) : []));
+  const question = `Only if nobody has ${path}, kubeadm's own takes its place.`;
   const text = `Only if nobody has ${path}. This is ${last.note}. Then ${askAgain(nodes)}:`;
   const does = `Write a replacement of ${path} with kubeadm. It is ${last.note}`;
   const acts = [{ ...typedOn("", last.command), on: lostOn }];
-  return [{ text, commands, decides: "lost-files", ways: [{ does, acts }] }];
+  return [{ text, question, commands, decides: "lost-files", ways: [{ does, acts }] }];
 }
 
 function askAgain({ length }: readonly PlanNode[]): string {
@@ -309,7 +313,8 @@ export function givenUpNotes(here: string, { facts, nodes }: Surroundings): Note
     });
     if (lacking.length === 0) return [];
     const files = [...new Set(lacking.flatMap((one) => one.files))];
-    const text = `${from.name} is on again, and may have ${listed(files)}, which ${files.length > 1 ? "were" : "was"} given up. If so, this brings it, and part 2 puts its flag back.`;
+    const question = `${from.name} is on again, and may have ${listed(files)}, which ${files.length > 1 ? "were" : "was"} given up.`;
+    const text = `${question} If so, this brings it, and part 2 puts its flag back.`;
     const bring = lacking.flatMap(({ to, files }) => bringLines(files, from.name, to.name, { facts, nodes }));
     const line = command("02-control-plane");
     const part2 = lacking.flatMap(({ to }) => linesOn(to, line));
@@ -322,6 +327,6 @@ export function givenUpNotes(here: string, { facts, nodes }: Surroundings): Note
       { does, acts },
       { does: "Leave it given up", leaves: true },
     ];
-    return [{ text, commands: [...bring, ...part2], decides: "given-up", ways }];
+    return [{ text, question, commands: [...bring, ...part2], decides: "given-up", ways }];
   });
 }

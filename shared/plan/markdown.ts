@@ -123,7 +123,7 @@ function about(step: SeenStep): string[] {
   const lines = [...inSentences(seen).map(escaped), ...(note ? [note] : []), `Costs: ${costs}`];
   lines.push(...(step.irreversible ?? []).map(asSentence));
   if (makesVoid.length > 0) lines.push(repeatsOf(step));
-  if (lasts(step)) lines.push(`Takes ${lasts(step)}`);
+  if (durationOf(step)) lines.push(`Takes ${durationOf(step)}`);
   if (ends) lines.push(`Ends in \`${ends}\``);
   if (exit.some((code) => code > 0)) lines.push(`Exit code ${exit.join(" or ")}`);
   return lines;
@@ -134,7 +134,7 @@ export function repeatsOf({ makesVoid }: Pick<PlanStep, "makesVoid">): string {
 }
 
 /** "about 2 to 20 s a node (it copies etcd's data once)"; "" where it takes no time. */
-export function lasts({ seconds, longer, on }: PlanStep): string {
+export function durationOf({ seconds, longer, on }: PlanStep): string {
   if (seconds[1] <= 1) return "";
   return `about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${longer})` : ""}`;
 }

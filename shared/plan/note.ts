@@ -16,6 +16,8 @@ export interface Note {
   isForHands?: true;
   /** Ways to decide, for who is asked with numbers. */
   ways?: Way[];
+  /** The text beside numbers, where `text` is about lines that a person types. */
+  question?: string;
   /** The question that they answer; set with `ways`. */
   decides?: DecisionId;
 }

@@ -65,9 +65,11 @@ export function firstNotes(assessed: Assessment, asked: First): Note[] {
       isForHands: true,
     });
   // no plan for new keys is printed without the operator's word
-  if (away && away.open.length > 0)
+  if (away && away.open.length > 0) {
+    const unasked = `Only if ${listed(away.open)} cannot be asked: you have looked there, and the keys are lost there, too, or the machine is lost for good`;
     notes.push({
-      text: `Only if ${listed(away.open)} cannot be asked: you have looked there, and the keys are lost there, too, or the machine is lost for good? Then print the plan here with your word.`,
+      text: `${unasked}? Then print the plan here with your word.`,
+      question: `${unasked}?`,
       commands: linesHere(asked, planWith(asked, "lost-on", away.open)),
       decides: "lost-keys-elsewhere",
       ways: [
@@ -77,6 +79,7 @@ export function firstNotes(assessed: Assessment, asked: First): Note[] {
         },
       ],
     });
+  }
   return [...notes, ...(away?.notes ?? [])];
 }
 
@@ -97,9 +100,11 @@ function saidElsewhere(asked: Asked): Note[] {
       ...own.flatMap(({ option, value }) => (option === list ? value : [])),
     ];
     const more = Object.fromEntries(LISTS.map((list) => [list, of(list)]));
-    const text = `On ${name} it was said that ${listed(meanings(own))}. Does it hold? Then print the plan here with that word.`;
+    const question = `On ${name} it was said that ${listed(meanings(own))}. Does it hold?`;
+    const text = `${question} Then print the plan here with that word.`;
     const ways = [{ does: `Yes, it holds: ${listed(meanings(own))}`, says: more }];
-    return [{ text, commands: linesHere(asked, planAgain(asked, more)), decides: "said-elsewhere", ways }];
+    const commands = linesHere(asked, planAgain(asked, more));
+    return [{ text, question, commands, decides: "said-elsewhere", ways }];
   });
 }
 
@@ -110,9 +115,11 @@ function withoutData(asked: First): Note[] {
   const known = [...lost.names, ...lost.away, ...(away && !away.to ? away.open : [])];
   const names = seen.nodes.flatMap(({ name, lostData }) => (lostData && !known.includes(name) ? [name] : []));
   if (names.length === 0) return [];
+  const question = `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again.`;
   return [
     {
-      text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Lost for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
+      text: `${question} Lost for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
+      question: `${question} Or is it lost for good?`,
       commands: linesHere(asked, planWith(asked, "lost", names)),
       decides: "no-data",
       ways: [
@@ -131,10 +138,12 @@ function silentWorkers(asked: Asked): Note[] {
   const isWorker = (name: string) => asked.nodes.some((node) => node.name === name && node.role === "worker");
   const names = asked.seen.silent.filter(isWorker);
   if (names.length === 0) return [];
+  const question = `${listed(names)}: asked, and no answer. Off for now? Part 3 waits 15 minutes at most for each worker that is not named as away.`;
   const text = `${listed(names)}: asked, and no answer. Off for now? Print the plan so: part 3 then does not wait for it, 15 minutes at most.`;
   const commands = linesHere(asked, planWith(asked, "without", names));
   const does = `${listed(names)} is away for now: nobody waits for it, and it stays in the cluster`;
-  return [{ text, commands, decides: "silent-workers", ways: [{ does, says: { without: names } }] }];
+  const ways = [{ does, says: { without: names } }];
+  return [{ text, question, commands, decides: "silent-workers", ways }];
 }
 
 const PASSPHRASE = "passphrase";

@@ -44,7 +44,7 @@ function decisionsIn(
   const all = [...groups].map(
     ([id, own]): DecisionData => ({
       id,
-      question: own.map(({ text }) => text),
+      question: own.map(({ text, question }) => question ?? text),
       ways: own.flatMap(({ ways = [] }) => ways),
     }),
   );

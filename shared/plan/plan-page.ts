@@ -12,11 +12,11 @@ import {
   ANEW_AT_ANY_TIME,
   AWAY,
   asSentence,
+  durationOf,
   estimateOf,
   howTo,
   ifItStops,
   LOST,
-  lasts,
   repeatsOf,
   where,
 } from "./markdown.ts";
@@ -147,7 +147,7 @@ function about(step: SeenStep): string[] {
   const lines = [`<b>Costs</b> ${asHtml(costs)}.`];
   for (const text of step.irreversible ?? []) lines.push(`<b>${asHtml(asSentence(text))}.</b>`);
   if (step.makesVoid.length > 0) lines.push(`${asHtml(repeatsOf(step))}.`);
-  if (lasts(step)) lines.push(`<b>Takes</b> ${asHtml(lasts(step))}.`);
+  if (durationOf(step)) lines.push(`<b>Takes</b> ${asHtml(durationOf(step))}.`);
   if (ends) lines.push(`<b>Ends in</b> <code>${asHtml(ends)}</code>`);
   if (exit.some((code) => code > 0)) lines.push(`<b>Exit code</b> ${exit.join(" or ")}.`);
   return lines;

@@ -19,6 +19,14 @@ setDefaultTimeout(300_000);
 
 type Json = Record<string, unknown>;
 
+/** A question with numbers says nothing of lines that a person types. */
+const OF_LINES =
+  /:$|print the plan|line below|other lines|th(?:is|ese) (?:brings|prints|does)|lines? (?:brings?|does)/i;
+
+function askedIn({ stdout }: { stdout: string }): string[] {
+  return (JSON.parse(stdout) as PlanData).decisions.flatMap(({ question }) => question);
+}
+
 /** One of three control plane nodes, whose etcd runs on all. */
 async function oneOfThree(options: NodeOptions = {}, others: ("m2" | "m3")[] = ["m2", "m3"]) {
   const node = here(await pretendNode({ ...ASKED, kind: "healthy control plane node", ...options }));
@@ -121,6 +129,8 @@ test("a lost file that nobody seen has is a decision before any step: who may ha
       /^If nobody has them, this prints the plan with lines that start the API server without the flags that name them \(--service-account-key-file: tokens that the key in it has signed are refused\. /,
     ),
   ]);
+  const asked = askedIn(await node.plan("--json --seen /root/seen --without m3"));
+  expect([asked.length, asked.filter((text) => OF_LINES.test(text))]).toEqual([2, []]);
   expect(notes[3]!.line).toBe(
     "# on m1:\n./bunw scripts/plan.ts --seen /root/seen --start-without service-account-key-file",
   );
@@ -240,6 +250,7 @@ test("a worker that was looked at, and has the kubelet's configuration, is named
   const plan = JSON.parse((await node.plan("--json --seen /root/seen")).stdout) as PlanData;
   const { question } = plan.decisions.find(({ id }) => id === "lost-files")!;
   expect(question.join("\n")).toContain("w1 was looked at");
+  expect(question.filter((text) => OF_LINES.test(text))).toEqual([]);
   // numbers of repair: neither is an option, and nothing of either is typed by hand
   const known = linesOfRunbook(readFileSync("RUNBOOK.md", "utf8"));
   const read = readPlanData(JSON.stringify(plan), known);
@@ -283,6 +294,8 @@ test("a member that answers nobody is a decision: away comes before lost, and wi
     3,
     "Say first what m3 is: nothing answers there, and part 2 would stop for it",
   ]);
+  const asked = askedIn(await node.plan("--json --seen /root/seen"));
+  expect([asked.length, asked.filter((text) => OF_LINES.test(text))]).toEqual([2, []]);
   const lines = notesIn(stdout).map(({ line }) => / (--(?:without|lost) m3)$/.exec(line)?.[1]);
   expect(lines.filter(Boolean)).toEqual(["--without m3", "--lost m3"]);
   expect((await node.plan("--seen /root/seen --without m3")).exitCode).toBe(2);
