@@ -8,10 +8,10 @@
  * `SEEDS=20` takes more, `EVERY=1` starts etcd on each result, `LOGS=three` and `FORMS=wal-` take only these, `WHICH=3.6.5`
  * one release.
  */
-import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
-import { attempt, Fail } from "../../../shared/fail.ts";
+import { attempt, attemptLater, Fail } from "../../../shared/fail.ts";
 import {
   chooseData,
   type MemberData,
@@ -22,12 +22,13 @@ import { membersDataIn } from "../../../shared/restore/several-members.ts";
 import { BUMP } from "../../../shared/restore/write-data.ts";
 import { run, silently } from "../../../shared/run.ts";
 import { FORMS, PAIRS, type Source, writeDamaged } from "../../pretend/damaged-etcd.ts";
+import { purgeLog } from "../../pretend/write-wal.ts";
 import { Judge, WRONG } from "../../soak/judge.ts";
 import { buildGo } from "../machine/go-build.ts";
 import { ask } from "../machine/loopback-etcd.ts";
 import { BBOLT_BUILD } from "../machine/pins.ts";
 import { compareWithEtcd } from "./etcd-equal.ts";
-import { askMember, type Member, memberAt, startMember } from "./etcd-member.ts";
+import { askMember, type Member, memberAt, startMember, takeSnapshot } from "./etcd-member.ts";
 import { onEachRelease } from "./etcd-releases.ts";
 import { filesOf, killed, purged } from "./ways-back.ts";
 
@@ -49,6 +50,7 @@ interface Programs {
 type Outcome = Record<string, number>;
 
 const FULL_FILE = "a log whose last file of 64 MB is lost";
+const GIVEN_UP = "a damaged value that nothing has whole";
 
 async function main() {
   const bbolt = join(await buildGo(BBOLT_BUILD), "bbolt");
@@ -67,6 +69,7 @@ async function main() {
       "three members, two of them damaged": () => ofThree(programs),
     };
     const lines = isWanted(FULL_FILE) ? [`${FULL_FILE}: ${await fullFile(programs)}`] : [];
+    if (isWanted(GIVEN_UP)) lines.push(`${GIVEN_UP}: ${await givenUp(programs)}`);
     for (const [log, make] of Object.entries(logs).filter(([name]) => isWanted(name)))
       lines.push(`${log}: ${Bun.inspect(await matrix(programs, await make()), { compact: true })}`);
     return lines;
@@ -131,6 +134,7 @@ function foundOf(dirs: readonly string[], without: readonly string[]): MemberDat
   return some;
 }
 
+/** Its result; where etcd was started on that, its answers. */
 async function brought(
   programs: Programs,
   found: MemberData,
@@ -143,7 +147,7 @@ async function brought(
       writeAlone(found, { dir: as.dataDir, peerUrl: as.peerUrl, bump: isQuorum ? 0 : BUMP }),
     );
     checkPages(programs, `${as.dataDir}/member/snap/db`, `${what}, as written`);
-    if (!isStarted) return;
+    if (!isStarted) return undefined;
     using before = readEtcdData(as.dataDir);
     await using started = await startMember(programs.etcd, as);
     const { etcd: answers } = await askMember(started.url);
@@ -152,6 +156,7 @@ async function brought(
       throw new Fail(`${what}: etcd has other keys: ${Bun.inspect(wrong.slice(0, 3))}`, {
         hint: "writeAlone",
       });
+    return answers;
   } finally {
     rmSync(as.dataDir, { recursive: true, force: true });
   }
@@ -167,6 +172,61 @@ function checkPages({ bbolt, folder }: Programs, db: string, what: string) {
   // no release of etcd keeps its free pages in the file
   if (exitCode === 0) return;
   throw new Fail(`${what}: bbolt check says ${said.slice(0, 300)}`, { hint: "shared/etcd-data/bbolt.ts" });
+}
+
+const WIDGETS = 20;
+const AFTER = 5;
+const widget = (n: number) => `/registry/example.com/widgets/default/w${n}`;
+
+/** The refusal's own line gives up the key, and etcd starts on what is then written: it has all others. */
+async function givenUp(programs: Programs): Promise<string> {
+  const only = memberAt(programs.folder, "widgets");
+  await makeWidgets(programs.etcd, only);
+  zeroEach(`${only.dataDir}/member/snap/db`, "spec of w0 ");
+  const { hint } = await failOf(() => silently(async () => membersDataIn([only.dataDir])));
+  const key = / --give-up (\S+)$/.exec(hint!)?.[1];
+  if (key !== widget(0)) throw new Fail(`${widget(0)} has no line: ${hint}`, { hint: "wayInto" });
+  const all = await silently(async () => membersDataIn([only.dataDir], undefined, [key]));
+  const found = chooseData(all).chosen;
+  const answers = await brought(programs, found, { what: GIVEN_UP, isStarted: true });
+  const names = [...answers!.keys.keys()].filter((name) => name.startsWith("/registry/example.com/"));
+  rmSync(only.dataDir, { recursive: true });
+  if (names.length !== WIDGETS - 1 || names.includes(key))
+    throw new Fail(`etcd has ${Bun.inspect(names)}`, { hint: "withKeysLeftOut" });
+  return `given up, etcd started with the other ${names.length}`;
+}
+
+/** Values of Kubernetes' form, in the database alone: the log begins behind them. */
+async function makeWidgets(etcd: string, only: Member) {
+  const member = await startMember(etcd, only);
+  for (let n = 0; n < WIDGETS; n++) {
+    const metadata = { name: `w${n}`, namespace: "default" };
+    const object = {
+      apiVersion: "example.com/v1",
+      kind: "Widget",
+      metadata,
+      spec: `spec of w${n} `.repeat(99),
+    };
+    await ask(only.url, "kv/put", { key: btoa(widget(n)), value: btoa(JSON.stringify(object)) });
+  }
+  await takeSnapshot(only.url); // etcd writes all of them to its database first
+  await putSmall([only], AFTER);
+  await member.stop();
+  using data = readEtcdData(only.dataDir);
+  purgeLog(`${only.dataDir}/member/wal`, data.end.index - AFTER);
+}
+
+/** In each copy that the file has of it. */
+function zeroEach(path: string, text: string) {
+  const bytes = readFileSync(path);
+  for (let at = bytes.indexOf(text); at >= 0; at = bytes.indexOf(text, at + 1)) bytes.fill(0, at, at + 4);
+  writeFileSync(path, bytes);
+}
+
+async function failOf(action: () => Promise<unknown>): Promise<Fail> {
+  const failed = await attemptLater(action);
+  if (failed instanceof Fail) return failed;
+  throw new Fail("A damaged value is accepted", { hint: "proveMember" });
 }
 
 /** A log of which a file is full: without the next one nothing is a quorum. */
