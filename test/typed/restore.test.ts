@@ -1,5 +1,6 @@
 /** All control plane nodes are lost: restore on a new machine, as operators run it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -109,6 +110,20 @@ test("a dry run writes nothing, and a second run writes over nothing", async () 
   expect(again.exitCode).toBe(1);
   expect(again.stderr).toContain('There is something in "/var/lib/etcd": member');
   expect(node.fingerprint()).toEqual(after);
+});
+
+test.each<[string, (db: Buffer, at: number) => unknown, RegExp]>([
+  ["a value", (db, at) => db.fill(0, at + 40, at + 80), /1 value\(s\) are damaged, .*: \/registry\//],
+  ["a page", (db, at) => db.fill(0, at & -4096, (at & -4096) + 4096), /is damaged: page \d+/],
+])("a dry run says that %s of the snapshot was zeros when it was taken", async (_, damage, why) => {
+  using node = await newMachine();
+  const path = `${node.root}/root/snapshot.db`;
+  const db = readFileSync(path).subarray(0, -32);
+  damage(db, db.indexOf('{"apiVersion"'));
+  writeFileSync(path, Buffer.concat([db, createHash("sha256").update(db).digest()]));
+  const { exitCode, stderr } = await node.run(`${LINE} --dry-run`);
+  expect({ exitCode, stderr }).not.toMatchObject({ exitCode: 0 });
+  expect(stderr).toMatch(why);
 });
 
 test("cut off before etcd's data has its name, it begins again", async () => {

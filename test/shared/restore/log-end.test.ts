@@ -1,4 +1,4 @@
-/** A log of a lost member whose end is not here: nothing says "exact" or "quorum" of it; on real etcd: test/lab/checks/log-end.ts. */
+/** A log of a lost member whose end is not here: nothing says "exact" or "quorum" of it; on real etcd: test/lab/checks/damage-matrix.ts. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import {
   copyFileSync,
