@@ -82,7 +82,7 @@ export interface EtcdData {
   history(key: string): Revision[];
   /** A value of this key, wherever it was read, as this data shows its own: opened if those are. */
   shown(key: string, value: Uint8Array): Uint8Array;
-  /** A decoded object with the machines' current addresses: see node/moved.ts. Changes the object itself. */
+  /** A decoded object with the machines' current addresses: see movedHere in node/words.ts. Changes the object itself. */
   asToday<T>(object: T): T;
   /** Names of live keys that begin with `prefix`, sorted. */
   keys(prefix: string): string[];

@@ -38,7 +38,7 @@ interface Asked {
 /** The sources that name a running etcd's data, or start it. */
 const READERS = [inManifest, inUnit, ofProcesses, ofContainer];
 
-/**  */
+/** The folders of data that this node names; those of the rescue folder where nothing else names one. */
 export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
   const found: NamedFolders[] = [];
   for (const read of READERS) found.push(...(await attemptLater(() => read(asked), [])));

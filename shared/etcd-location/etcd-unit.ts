@@ -17,7 +17,8 @@ import { attempt } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { type Container, isServerContainer, isStaticUid } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { flagsOf, installer, readUnit, UNIT_FOLDERS } from "../node/started-with.ts";
+import { installer, UNIT_FOLDERS } from "../node/started-with.ts";
+import { flagsOf, readUnit } from "../node/systemd-unit.ts";
 import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 

@@ -1,7 +1,7 @@
 /**
  * The static pods of a node, by their mirror pods in etcd's data. Everybody who may create a pod can make one
  * that looks like a mirror pod of any node, and a static pod runs with root's rights. So the namespace
- * decides (shared/trust): pods of kube-system count, unless the kubelet's records on this node contradict. A
+ * decides (shared/evidence): pods of kube-system count, unless the kubelet's records on this node contradict. A
  * kubelet may create mirror pods in every namespace, but only for its own node
  * (plugin/pkg/admission/noderestriction).
  */

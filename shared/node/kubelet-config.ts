@@ -18,7 +18,8 @@ import { orUndefined } from "../pki/certificate.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { shell } from "../shell-line.ts";
 import { isMapping, readMapping, type Shape, yamlText } from "../yaml.ts";
-import { type KubeletFlags, withDropIns } from "./started-with.ts";
+import { withDropIns } from "./kubelet-drop-ins.ts";
+import type { KubeletFlags } from "./started-with.ts";
 
 export const KUBELET_DIR = "/var/lib/kubelet";
 /** kubeadm writes it on each node. */

@@ -13,16 +13,9 @@ import { canonicalIp, isWithin } from "../pki/addresses.ts";
 import { certInfo, infoOf, trustedText } from "../pki/certificate.ts";
 import { told } from "../this-run.ts";
 import { clientText, readKubelet } from "./kubelet-config.ts";
-import {
-  flagsOf,
-  isKubelet,
-  type KubeletFlags,
-  kubeletFlags,
-  lostEnv,
-  readUnit,
-  seeKubelet,
-  withRestoredEnv,
-} from "./started-with.ts";
+import { lostEnv, withRestoredEnv } from "./lost-environment.ts";
+import { isKubelet, type KubeletFlags, kubeletFlags, seeKubelet } from "./started-with.ts";
+import { flagsOf, readUnit } from "./systemd-unit.ts";
 
 export interface Node extends Awaited<ReturnType<typeof readNode>> {
   /** One of its addresses that is at no card here: NAT leads it to this machine. */

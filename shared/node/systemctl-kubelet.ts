@@ -25,22 +25,18 @@ import { noteUnfinished } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
 import { withRotated } from "./credentials.ts";
 import { KEPT_CONFIG, keptConfig, kubeadmsConfig, readKubelet } from "./kubelet-config.ts";
+import { envText, lostEnv, withRestoredEnv } from "./lost-environment.ts";
 import { allAddresses, kubeletStopped, type Node, otherName } from "./node.ts";
 import { asideOf, rescueOfRun } from "./rescue-folder.ts";
 import {
-  envText,
-  flagsOf,
   isKubelet,
   type KubeletFlags,
   type KubeletSeen,
   kubeletUnit,
-  lostEnv,
-  readUnit,
   runningKubelet,
   seeKubelet,
-  type Unit,
-  withRestoredEnv,
 } from "./started-with.ts";
+import { flagsOf, readUnit, type Unit } from "./systemd-unit.ts";
 
 const KUBELET_STOPPED =
   "this node's kubelet is stopped, its containers run on. It stays so until a run of this script starts it, or: systemctl start kubelet";

@@ -3,6 +3,8 @@
  * verb, and a value's name is a noun (CONTRIBUTING.md, "The rules of the house").
  */
 import { expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { blank, kitSources, lineOf, type Source } from "./sources.ts";
 
 const sources = await kitSources();
@@ -64,4 +66,31 @@ test("no comment begins with Of, For, By or What", () => {
 
 test("no value is named by a lone preposition, adverb, pronoun or participle", () => {
   expect(beyond(noNouns, NAMES)).toEqual([]);
+});
+
+const HOME = join(import.meta.dir, "../..");
+const FILES = new Set(sources.map(({ path }) => basename(path)));
+
+/** Comments without a word, and files that comments name and nobody has. A name without a folder may be any room's. */
+function lostIn({ path, text }: Source): string[] {
+  const comments = text.matchAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm);
+  return [...comments].flatMap(({ 0: comment, index }) => {
+    const at = `${path}:${lineOf(text, index)}`;
+    if (/^\/\*\*\s*\*\/$/.test(comment)) return [`${at}: an empty comment`];
+    const named = comment.match(/(?<![\w./:-])(?:[\w-]+\/)*[\w-]+\.ts\b/g) ?? [];
+    const isThere = (file: string) =>
+      FILES.has(file) ||
+      ["", "shared", "test", dirname(path)].some((folder) => existsSync(join(HOME, folder, file)));
+    return named.filter((file) => !isThere(file)).map((file) => `${at}: ${file}`);
+  });
+}
+
+test("no comment is empty, and each file that a comment names is there", () => {
+  const text = "/**  */\nconst a = 1; /** pki/certs.ts, gone/away.ts, certs.ts */\n// run.ts and none.ts\n";
+  expect(lostIn({ path: "shared/a.ts", text })).toEqual([
+    "shared/a.ts:1: an empty comment",
+    "shared/a.ts:2: gone/away.ts",
+    "shared/a.ts:3: none.ts",
+  ]);
+  expect(sources.flatMap(lostIn)).toEqual([]);
 });

@@ -2,7 +2,7 @@
 import { generateKeyPairSync } from "node:crypto";
 import { open } from "../../shared/hand-over/sealed.ts";
 import { readTar, writeTar } from "../../shared/hand-over/tar.ts";
-import { readUnit } from "../../shared/node/started-with.ts";
+import { readUnit } from "../../shared/node/systemd-unit.ts";
 import { decodeObject, isCborMap } from "../../shared/objects/storage.ts";
 import { lookAtValue } from "../../shared/objects/whole-value.ts";
 import { infosIn, privateKeysIn, publicKeysIn, trustedKeys } from "../../shared/pki/certificate.ts";

@@ -30,6 +30,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/node/node.ts": "uname, ip and systemctl is-active ask the kernel and systemd's memory",
   "shared/etcd/tell-members.ts": "ip addr changes the kernel's table",
   "shared/node/started-with.ts": "systemctl cat and show ask systemd's memory; its `waitFor` speaks",
+  "shared/node/lost-environment.ts": "its `sayWhile` speaks for journalctl",
   "shared/assess/data-rows.ts": "systemctl is-active asks systemd's memory",
   "shared/salvage/disk/disk.ts": "findmnt reads the kernel's table",
   "shared/drill/drill.ts": "renice and ionice set a number",

@@ -1,14 +1,9 @@
 /** The kubelet's configuration in the main file and in its drop-in folder. */
 import { expect, test } from "bun:test";
 import { writeFile } from "../../../shared/files/files.ts";
-import {
-  envText,
-  flagsOf,
-  lostEnv,
-  readUnit,
-  withDropIns,
-  withRestoredEnv,
-} from "../../../shared/node/started-with.ts";
+import { withDropIns } from "../../../shared/node/kubelet-drop-ins.ts";
+import { envText, lostEnv, withRestoredEnv } from "../../../shared/node/lost-environment.ts";
+import { flagsOf, readUnit } from "../../../shared/node/systemd-unit.ts";
 import { write } from "../../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
 import { programsHere } from "../../pretend/programs.ts";
