@@ -2,7 +2,10 @@
  * Who decides: a person at a terminal, who types numbers, or the options of a line without a terminal. A question shows
  * each way with a number; nothing else has to be typed, but the path of a file.
  */
+import { closeSync, constants, openSync, readSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
+import { setImmediate } from "node:timers/promises";
+import { codeOf } from "../fail.ts";
 import { plainLine } from "../plain.ts";
 import { answer, answerLines } from "../run.ts";
 
@@ -50,7 +53,7 @@ export class AtTerminal implements Person {
   }
 
   async #ask(prompt: string, signal?: AbortSignal): Promise<string | undefined> {
-    dropTypedAhead();
+    await dropTypedAhead();
     const lines = createInterface({ input: process.stdin, output: process.stdout });
     const ended = Promise.withResolvers<undefined>();
     lines.once("close", () => ended.resolve(undefined));
@@ -68,11 +71,37 @@ export class AtTerminal implements Person {
   }
 }
 
-/** tcflush(TCIFLUSH) by stty's own tool has no portable name: what lies there is read, and dropped. */
-function dropTypedAhead() {
-  process.stdin.resume();
-  while (process.stdin.read() !== null);
-  process.stdin.pause();
+/**
+ * Reads and drops all that lies in the terminal, also a line without its end, and what was read of it already. In raw
+ * mode a terminal gives all of it at once, and a read that does not wait says when nothing is left.
+ */
+async function dropTypedAhead() {
+  const { stdin } = process;
+  if (!stdin.isTTY) return;
+  stdin.setRawMode(true);
+  try {
+    readAll("/dev/tty");
+    stdin.resume();
+    await setImmediate();
+    while (stdin.read() !== null);
+    stdin.pause();
+    readAll("/dev/tty");
+  } finally {
+    stdin.setRawMode(false);
+  }
+}
+
+/** Errors: as the system's, but that nothing is left. */
+function readAll(path: string) {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  const bytes = Buffer.alloc(4096);
+  try {
+    while (readSync(fd, bytes) > 0);
+  } catch (err) {
+    if (codeOf(err) !== "EAGAIN") throw err;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** No terminal: the options of the line have to decide. */
