@@ -39,7 +39,7 @@ async function main() {
     "0.1 Look at this node",
     async () => {
       const looked = await lookHere(etcdData);
-      const cp = looked.known?.cp;
+      const cp = looked.partialFacts?.cp;
       if (cp) {
         withWords({ "etcd-data": etcdData }, cp, { shown: IN_ROWS });
         saveOptions(cp);

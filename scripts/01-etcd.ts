@@ -88,7 +88,7 @@ function newCasOf(values: Values): NewCas | undefined {
   );
 }
 
-interface Looked {
+interface Situation {
   cp: ControlPlaneNode;
   actions: PkiAction[];
   healthy: boolean;
@@ -97,16 +97,16 @@ interface Looked {
 }
 
 /** Facts first, refusals second; nothing changes before all of them have passed. */
-async function look(values: Values, newCas: NewCas | undefined): Promise<Looked> {
+async function look(values: Values, newCas: NewCas | undefined): Promise<Situation> {
   const { endpoint: given, "etcd-data": etcdData, "lost-on": lostOn } = values;
-  const known = await controlPlaneToRepair(etcdData, { given });
-  sayFacts(known);
-  const leftOut = withWords(values, known);
-  const cp = { ...known, flagsToDrop: leftOut["start-without"] };
+  const target = await controlPlaneToRepair(etcdData, { given });
+  sayFacts(target);
+  const leftOut = withWords(values, target);
+  const cp = { ...target, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
   refuseUnfitData(cp);
   const actions = wanted.sharedActions(cp, newCas);
-  const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: leftOut["lost-on"] });
+  const peers = await lookAtPeers(cp, actions, { typed: lostOn, saved: leftOut["lost-on"] });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
@@ -133,16 +133,16 @@ async function look(values: Values, newCas: NewCas | undefined): Promise<Looked>
 }
 
 /** Steps 1.2 to 1.6, for the first screen: which files they change. */
-async function changeFiles(looked: Looked) {
+async function changeFiles(looked: Situation) {
   for (const change of [stopOldControlPlane, copyWhatIsLeft, makeSharedKeys, issueEtcds, startEtcd])
     await change(looked);
 }
 
-async function makeSharedKeys({ cp, actions }: Looked) {
+async function makeSharedKeys({ cp, actions }: Situation) {
   await pod.makeSharedKeys(cp, actions);
 }
 
-async function issueEtcds(looked: Looked) {
+async function issueEtcds(looked: Situation) {
   await (looked.unitRestarts ? unit.makeUnitFiles(looked) : pod.issueEtcdCertificates(looked.cp));
 }
 
@@ -167,7 +167,7 @@ async function isHealthy(cp: ControlPlaneNode, work: wanted.Work): Promise<boole
   return false;
 }
 
-async function stopOldControlPlane({ cp, healthy, unitRestarts }: Looked) {
+async function stopOldControlPlane({ cp, healthy, unitRestarts }: Situation) {
   const { node, facts } = cp;
   await resumePausedProcesses(await containers(node.runtimeEndpoint));
   if (facts.externalEtcd && !unitRestarts)
@@ -179,12 +179,12 @@ async function stopOldControlPlane({ cp, healthy, unitRestarts }: Looked) {
   if (unitRestarts) await unit.stopUnit();
 }
 
-async function startEtcd({ cp, unitRestarts }: Looked) {
+async function startEtcd({ cp, unitRestarts }: Situation) {
   if (unitRestarts) await unit.startUnit();
   await pod.startEtcd(cp);
 }
 
-async function copyWhatIsLeft(looked: Looked) {
+async function copyWhatIsLeft(looked: Situation) {
   const { cp, healthy, unitRestarts } = looked;
   const { rescue, etcd, data, facts } = cp;
   const copy = rescuedEtcd(rescue);

@@ -87,10 +87,10 @@ async function main() {
 async function checkEtcd(values: Values) {
   const { "etcd-data": etcdData, "start-without": flagsToDrop, endpoint } = values;
   refuseNoChoice(flagsToDrop);
-  const known = await controlPlaneToRepair(etcdData, { given: endpoint });
-  refuseExternalCa(known);
-  const leftOut = withWords(values, known);
-  const cp = { ...known, flagsToDrop: leftOut["start-without"] };
+  const target = await controlPlaneToRepair(etcdData, { given: endpoint });
+  refuseExternalCa(target);
+  const leftOut = withWords(values, target);
+  const cp = { ...target, flagsToDrop: leftOut["start-without"] };
   const isBeforePart1 = (await failOf(() => refuseNoPart1(cp.facts))) !== undefined;
   if (!mode.dryRun) refuseNoPart1(cp.facts);
   const work = await servers.lookAtServers(cp, {
@@ -131,7 +131,7 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
     await dropDeadLeaders(local, {
       hostName: cp.node.hostName,
       since: began,
-      seen: leadersSeen(cp),
+      leadersBefore: leadersSeen(cp),
     });
   return local;
 }

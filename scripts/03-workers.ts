@@ -59,8 +59,8 @@ async function main() {
 const COMMANDS = { open, close, approve };
 
 async function open(values: Values) {
-  const { cp, api, out: said } = await onControlPlane(values, "03-workers open");
-  const out = await countOnAgain(cp, said);
+  const { cp, api, out: given } = await onControlPlane(values, "03-workers open");
+  const out = await countOnAgain(cp, given);
   const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
   if (silent) seen.printSilentNodes(silent);
   const workers = silent?.workers ?? own.workersOf(cp, leftNames(out));

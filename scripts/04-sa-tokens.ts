@@ -179,11 +179,11 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, chosen: Chosen) {
   const { later, skipped } = chosen;
   const byHand = skipped.map((owner) => ({ name: ownerName(owner), command: howToRestart(owner) }));
   const oldSaKey = oldSaKeys(cp.facts.certificatesDir).length > 0;
-  const seen = { oldSaKey, later: later.length > 0, skipped: byHand };
+  const outcome = { oldSaKey, later: later.length > 0, skipped: byHand };
   const held = oldSaKey ? beforeRetire(chosen) : [];
   const old = later.length + skipped.length;
   const left = `${old} workload${old === 1 ? " still has" : "s still have"} to restart`;
-  done(inOneLine([...held, ...afterTokens(routeOf(cp, out), seen)]), old > 0 ? left : undefined);
+  done(inOneLine([...held, ...afterTokens(routeOf(cp, out), outcome)]), old > 0 ? left : undefined);
 }
 
 async function retire(values: Values) {

@@ -43,12 +43,12 @@ async function main() {
   const how = { etcdData: values["etcd-data"], without: values.without, well: new Map() };
   const look = () => verifyHere(node, how);
   const found = await untilGood(await look(), look, Number(values.wait ?? 0));
-  if (found.known?.cp) saveOptions(found.known.cp);
-  const pki = found.known?.certificatesDir;
+  if (found.partialFacts?.cp) saveOptions(found.partialFacts.cp);
+  const pki = found.partialFacts?.certificatesDir;
   const backup = pki ? backupMade(pki) : undefined;
   if (values.metrics)
     writeMetrics(values.metrics, metricsText({ node: node.name, backup, ...found }));
-  const end = await wrapUp(node, found.known?.cp);
+  const end = await wrapUp(node, found.partialFacts?.cp);
   report(found, values, end, goodUntil(found.endings));
 }
 
@@ -82,7 +82,7 @@ function screen(
   if (repair) answerToPaste(["", ...wrapUpLines(repair)]);
 }
 
-interface Seen {
+interface Findings {
   node: string;
   checks: readonly Check[];
   endings: readonly Ending[];
@@ -99,7 +99,7 @@ interface Sample {
 
 /** The file's text. `now`: when the node was checked. */
 export function metricsText(
-  { node, checks, endings, oldCa, backup }: Seen,
+  { node, checks, endings, oldCa, backup }: Findings,
   now = new Date(),
 ): string {
   const { ok, unknown } = summaryOf(checks);
@@ -145,7 +145,7 @@ export function metricsText(
   ].join("");
 }
 
-type OldCa = Seen["oldCa"];
+type OldCa = Findings["oldCa"];
 
 function byKind(oldCa: OldCa, figure: (all: OldCa) => number): Sample[] {
   return [...Map.groupBy(oldCa, ({ kind }) => kind)].map(([kind, all]) => ({

@@ -38,29 +38,31 @@ async function main() {
   const { data, cluster, obstacle, cp, home } = await lookPastNat(place, self);
   if (!data || !cluster) throw obstacle ?? new Error("no data, and no obstacle");
   const node = cp?.node.nat ? cp.node : self;
-  const known = { node, data, cluster };
+  const machineFacts = { node, data, cluster };
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
-    look(known, values),
+    look(machineFacts, values),
   );
   if (isNotKubeadms(home)) machine.refuseBesideEtcd(cluster, moved);
   const changes = await machine.changesHere(node, moved, { isControlPlane: true });
   if (changes.length > 0) await refuseUnfitKubelet({ node, by: "repair", renames: true });
   refuseFixed(changes.map(({ path }) => path));
-  if (moved.size === 0 && changes.length === 0) return done(inOneLine(stepsAfter(known)));
+  if (moved.size === 0 && changes.length === 0) return done(inOneLine(stepsAfter(machineFacts)));
   await step("M.2 Stop the kubelet", () =>
     // a running kubelet would start half-changed pods
     changes.length > 0 ? stopKubelet() : say("unchanged kubelet"),
   );
-  await step("M.3 Put the new addresses into this node's files", () => keep(known, moved, changes));
-  if (changes.length > 0) return done(inOneLine(partsFirst(moved, known)));
-  await tell(values, known);
+  await step("M.3 Put the new addresses into this node's files", () =>
+    keep(machineFacts, moved, changes),
+  );
+  if (changes.length > 0) return done(inOneLine(partsFirst(moved, machineFacts)));
+  await tell(values, machineFacts);
 }
 
 /** Saved first: an interrupted run continues with it. */
-function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machine.MovedFile[]) {
+function keep({ node }: machine.MachineFacts, moved: Moved, changes: readonly machine.MovedFile[]) {
   const rescue = newRescue();
-  const known = movedHere();
-  const newPairs = [...moved].filter(([old]) => !known.has(old)).map((pair) => pair.join("="));
+  const savedMoves = movedHere();
+  const newPairs = [...moved].filter(([old]) => !savedMoves.has(old)).map((pair) => pair.join("="));
   keepOwn("moved", newPairs, { on: node.name, onDisk: true });
   if (changes.length === 0) say("no file of this node has to change");
   replaceFiles(changes, asideOf(rescue));
@@ -70,8 +72,8 @@ function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machi
  * Parts 1 and 2 everywhere, then the workers; then this script here once more. If only the host has
  * another name: parts 1 and 2 here.
  */
-function partsFirst(moved: Moved, known: machine.KnownHere): Todo[] {
-  const others = othersOf(known).join(", ");
+function partsFirst(moved: Moved, machineFacts: machine.MachineFacts): Todo[] {
+  const others = othersOf(machineFacts).join(", ");
   const onOthers = (todo: Todo): Todo[] =>
     others === "" ? [] : [{ ...todo, on: others, unlessDone: true }];
   const one = { command: command("01-etcd"), called: "part 1" };
@@ -81,23 +83,23 @@ function partsFirst(moved: Moved, known: machine.KnownHere): Todo[] {
   return [
     ...onOthers({ command: again({}), called: "this line" }),
     ...[one, ...onOthers(one), two, ...onOthers(two)],
-    ...(meansWorkers(moved, known.cluster) ? [workers] : []),
+    ...(meansWorkers(moved, machineFacts.cluster) ? [workers] : []),
     { command: command("03-workers close") },
     { command: command("move") },
   ];
 }
 
-async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
-  const { node } = known;
+async function look(machineFacts: machine.MachineFacts, values: Values): Promise<Moved> {
+  const { node } = machineFacts;
   const typed = pairs.pairsOf(values.moved);
   const goesOn = movedHere();
   const newPairs =
     goesOn.size > 0
       ? pairs.saidSince(typed, goesOn)
-      : new Map([...typed, ...(await ownPairs(known, typed))]);
+      : new Map([...typed, ...(await ownPairs(machineFacts, typed))]);
   if (newPairs.size > 0) {
-    pairs.refuseBadMoves(newPairs, known, goesOn);
-    await pairs.refuseAnswering(newPairs, known);
+    pairs.refuseBadMoves(newPairs, machineFacts, goesOn);
+    await pairs.refuseAnswering(newPairs, machineFacts);
   }
   const moved = new Map([...goesOn, ...newPairs]);
   for (const [old, newAddress] of moved) say(`${old} → ${newAddress}`);
@@ -114,20 +116,20 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
 }
 
 /** Pairs for this machine's old addresses that it no longer has. */
-async function ownPairs(known: machine.KnownHere, said: Moved) {
-  const oldAddresses = machine.ownBefore(known);
-  if (oldAddresses.length > 0) machine.refuseCopiedDisk(known);
-  const nodeIp = (await kubeletFlags(known.node.systemd)).get("node-ip");
+async function ownPairs(machineFacts: machine.MachineFacts, typedMoves: Moved) {
+  const oldAddresses = machine.ownBefore(machineFacts);
+  if (oldAddresses.length > 0) machine.refuseCopiedDisk(machineFacts);
+  const nodeIp = (await kubeletFlags(machineFacts.node.systemd)).get("node-ip");
   const newAddressOf = async (old: string) =>
-    said.get(old) ?? (await machine.addressNow(known, { nodeIp, like: old }));
+    typedMoves.get(old) ?? (await machine.addressNow(machineFacts, { nodeIp, like: old }));
   const all = await Promise.all(
     oldAddresses.map(async (old) => [old, await newAddressOf(old)] as const),
   );
-  await machine.refuseAway(new Map(all.filter(([old]) => !said.has(old))));
+  await machine.refuseAway(new Map(all.filter(([old]) => !typedMoves.has(old))));
   return all;
 }
 
-async function tell(values: Values, known: machine.KnownHere) {
+async function tell(values: Values, machineFacts: machine.MachineFacts) {
   const moved = movedHere();
   const cp = await controlPlaneToRepair(values["etcd-data"]);
   const api = await step("M.4 See that the cluster answers", () =>
@@ -135,7 +137,7 @@ async function tell(values: Values, known: machine.KnownHere) {
   );
   if (api instanceof Fail) {
     say(`not yet: ${api.message}`);
-    return done(inOneLine(partsFirst(moved, known)));
+    return done(inOneLine(partsFirst(moved, machineFacts)));
   }
   await step(
     "M.5 Put the new addresses into the cluster's objects",
@@ -167,15 +169,15 @@ async function tell(values: Values, known: machine.KnownHere) {
     // from now on all here is read unchanged
     endWords(({ option }) => option === "moved", FINISHED),
   );
-  done(inOneLine(stepsAfter(known)));
+  done(inOneLine(stepsAfter(machineFacts)));
 }
 
-function othersOf({ cluster, node }: machine.KnownHere): string[] {
+function othersOf({ cluster, node }: machine.MachineFacts): string[] {
   return otherControlPlanes(cluster, { node }).map(({ name }) => name);
 }
 
-function stepsAfter(known: machine.KnownHere): Todo[] {
-  const others = othersOf(known);
+function stepsAfter(machineFacts: machine.MachineFacts): Todo[] {
+  const others = othersOf(machineFacts);
   const onWorkers: Todo = {
     ...{ command: command("move"), called: "this line" },
     ...{ on: others.join(", "), unlessDone: true },

@@ -32,8 +32,8 @@ async function main() {
   if (values.user !== undefined) requireUserName(values.user);
   const { assessment, facts, looked } = await step("0.1 Look at this node", async () => {
     const looked = await lookHere(values["etcd-data"], values.endpoint);
-    const facts = await factsForPlan(looked.known ?? {}, values);
-    if (looked.known?.cp) saveOptions(looked.known.cp, lostThere(facts));
+    const facts = await factsForPlan(looked.partialFacts ?? {}, values);
+    if (looked.partialFacts?.cp) saveOptions(looked.partialFacts.cp, lostThere(facts));
     const assessment = await assess(looked, { deep, lost: facts.lost });
     const isOpen = facts.folder === undefined && needsProof(assessment, facts);
     const isProved = isOpen && (await isProvedHere(looked, facts));
@@ -49,8 +49,8 @@ async function main() {
 }
 
 /** Part 5's own checks, made now: the servers, etcd's members, and each kubelet by the API. */
-async function isProvedHere({ node }: NodeLook, { said, lost }: PlanFacts) {
-  const how = { etcdData: said["etcd-data"], without: lost.away, mustEnd: true };
+async function isProvedHere({ node }: NodeLook, { options, lost }: PlanFacts) {
+  const how = { etcdData: options["etcd-data"], without: lost.away, mustEnd: true };
   return hintOf((await verifyHere(node, how)).checks) === undefined;
 }
 
@@ -99,10 +99,10 @@ function whoAnswersAt(server: string): string {
 }
 
 /** Files that this node's API server names, and another node has lost. */
-function lostThere({ named, seen }: PlanFacts) {
+function lostThere({ named, answers }: PlanFacts) {
   return named.filter(
     ({ program, path }) =>
-      program === "kube-apiserver" && seen.nodes.some((node) => node.lostFiles.includes(path)),
+      program === "kube-apiserver" && answers.nodes.some((node) => node.lostFiles.includes(path)),
   );
 }
 

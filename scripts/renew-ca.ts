@@ -35,9 +35,9 @@ import { readWorker } from "../shared/workers/join.ts";
 async function main() {
   const { values } = begin("renew-ca", { options: OPTIONS, usage: USAGE }, lockNode);
   const only = chosen(values);
-  const seen = await placeHere(values["etcd-data"]);
-  if (isWithoutEtcd(seen.place)) return await onWorker(values, seen.place);
-  const cp = await controlPlaneToRepair(values["etcd-data"], { seen });
+  const placeRead = await placeHere(values["etcd-data"]);
+  if (isWithoutEtcd(placeRead.place)) return await onWorker(values, placeRead.place);
+  const cp = await controlPlaneToRepair(values["etcd-data"], { placeRead });
   const own = here.casToRenew(cp, only, values.only);
   await onControlPlane(cp, values, own);
 }

@@ -35,7 +35,7 @@ async function main() {
     const session = newSession({
       ...{ transport, first, person: isThere ? new AtTerminal() : NO_PERSON },
       kit: once(() => kitFile(values.kit, dir, runbook)),
-      known: linesOfRunbook(runbook),
+      runbookLines: linesOfRunbook(runbook),
       ...{ folder: process.cwd(), addresses: addressesOf(values.address) },
       log: new RepairLog(values.log ?? `repair-${timeNow()}.log`),
       ...{

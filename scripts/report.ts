@@ -27,11 +27,11 @@ async function main() {
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   report   node ${node.name}`);
   const found = await verifyHere(node, { etcdData, mustEnd: true });
-  const seen = { ...found, here: node.name, end: await wrapUp(node, found.known?.cp) };
+  const input = { ...found, here: node.name, end: await wrapUp(node, found.partialFacts?.cp) };
   await step("5.4 Write down what was done", async () => {
-    if (page) writeReport(page, logs, seen);
+    if (page) writeReport(page, logs, input);
     const more = { hostName: node.hostName, logs, withNames: values["with-names"], etcdData };
-    if (bundle) await writeBundle(bundle, { ...seen, ...more });
+    if (bundle) await writeBundle(bundle, { ...input, ...more });
   });
   tellSummary(found.checks);
   if (!hintOf(found.checks)) return;

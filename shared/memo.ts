@@ -14,8 +14,8 @@ const LETTERS = 64 * 1024;
 export function memo<T>(make: (text: string) => T): (text: string) => T {
   const made = new Map<string, T>();
   return (text) => {
-    const known = made.get(text);
-    const value = known ?? make(text);
+    const remembered = made.get(text);
+    const value = remembered ?? make(text);
     if (text.length > LETTERS) return value;
     // the one that was not asked for longest goes
     if (!made.delete(text) && made.size === TEXTS) made.delete(made.keys().next().value!);

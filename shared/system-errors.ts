@@ -97,11 +97,11 @@ export function howToRepair(code: string, where: { path: string; place: string }
 /** A Fail for the system's refusals that are in the table; undefined for anything else, which is a bug. */
 export function failOfSystem(err: unknown): Fail | undefined {
   const [code = "", { path, syscall }] = [codeOf(err), err as NodeJS.ErrnoException];
-  const known = Object.hasOwn(SYSTEM_ERRORS, code) ? SYSTEM_ERRORS[code] : undefined;
-  if (!known) return undefined;
+  const row = Object.hasOwn(SYSTEM_ERRORS, code) ? SYSTEM_ERRORS[code] : undefined;
+  if (!row) return undefined;
   const at = path ?? ".";
   const what = path === undefined ? "The system refuses" : `Cannot use "${path}"`;
-  return new Fail(`${what}: ${known.why} (${[code, syscall].filter(Boolean).join(", ")})`, {
+  return new Fail(`${what}: ${row.why} (${[code, syscall].filter(Boolean).join(", ")})`, {
     hint: howToRepair(code, { path: at, place: nearest(at) }),
     cause: err,
   });

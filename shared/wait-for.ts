@@ -54,7 +54,7 @@ export async function waitFor<T>(
   using wait = sayWhileWaiting({ say, ...options, what, began, end: ends() });
   using _told = toldAtEnd(resolveText(what), began);
   const look = lookAtEnd(options.ended, wait);
-  for (let seen = options.progress?.(); ; ) {
+  for (let progress = options.progress?.(); ; ) {
     checkSignal();
     const isOver = Date.now() >= wait.end!;
     try {
@@ -65,7 +65,7 @@ export async function waitFor<T>(
     }
     await look(isOver);
     const now = options.progress?.();
-    if (now !== seen) [seen, wait.end] = [now, ends()];
+    if (now !== progress) [progress, wait.end] = [now, ends()];
     else if (isOver) break;
     const eased = options.easing ? Math.min((Date.now() - began) / 20, EASED_INTERVAL) : 0;
     const interval = Math.max(PROBE_INTERVAL, options.interval ?? 0);
@@ -92,7 +92,7 @@ function lookAtEnd(ended: Ended | undefined, wait: Waiting): (isLast: boolean) =
     const end = await ended();
     looked = Date.now();
     if (end instanceof Fail) throw end;
-    wait.seen = end;
+    wait.progressText = end;
   };
 }
 
@@ -158,7 +158,7 @@ export interface Waiting {
   end?: number;
   last?: unknown;
   /** The state when the awaited thing ended: it says more than the probe's error. */
-  seen?: string | undefined;
+  progressText?: string | undefined;
   /** The last line printed, without its times and its hint; and the last hint printed. */
   told?: string;
   toldHint?: string;
@@ -233,8 +233,8 @@ function lineOf(wait: Waiting): string {
 }
 
 /** The state seen, or the last error of the probe, in words; undefined if there was none. */
-function soFar({ last, seen }: Pick<Waiting, "last" | "seen">): string | undefined {
-  if (seen !== undefined || last === undefined) return seen;
+function soFar({ last, progressText }: Pick<Waiting, "last" | "progressText">): string | undefined {
+  if (progressText !== undefined || last === undefined) return progressText;
   return last instanceof Error ? last.message : String(last);
 }
 

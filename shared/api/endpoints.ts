@@ -174,7 +174,7 @@ class Probes {
     const text = await attemptLater(ask, undefined);
     // prober_probe_total (pkg/kubelet/prober/prober_manager.go)
     const labels = ['probe_type="Readiness"', 'result="successful"'];
-    const isMeant = (line: string) => labels.every((label) => line.includes(label));
-    return text?.split("\n").filter((line) => line.startsWith("prober_probe_total{") && isMeant(line));
+    const isWanted = (line: string) => labels.every((label) => line.includes(label));
+    return text?.split("\n").filter((line) => line.startsWith("prober_probe_total{") && isWanted(line));
   }
 }

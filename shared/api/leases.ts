@@ -305,20 +305,21 @@ export async function dropOwnLease(api: KubeApi, name: string, last: Leader | un
 
 /**
  * Removes the Leases of dead leaders, for which the new ones would wait for 15 to 20 s: those that have stood still
- * since `seen` for longer than they last, by our clock; and those of this host's processes that have ended, from before
+ * since `leadersBefore` for longer than they last, by our clock; and those of this host's processes that have ended, from before
  * `since`, when its control plane was restarted.
  */
 export async function dropDeadLeaders(
   api: KubeApi,
-  { hostName, since, seen }: { hostName: string; since: Date; seen: LeadersSeen },
+  { hostName, since, leadersBefore }: { hostName: string; since: Date; leadersBefore: LeadersSeen },
 ) {
-  for (const name of seen.leases) {
+  for (const name of leadersBefore.leases) {
     const lease = await api.find<Lease>(leaderPath(name));
     const leader = leaderIn(lease);
     if (!lease || !leader) continue;
     const lasts = (lease.spec.leaseDurationSeconds ?? 15) * 1000;
-    const stoodStill = isSame(leader, seen.leaders.get(name)) && Date.now() - seen.at.getTime() > lasts;
-    const own = { hostName, started: seen.started.get(name) };
+    const stoodStill =
+      isSame(leader, leadersBefore.leaders.get(name)) && Date.now() - leadersBefore.at.getTime() > lasts;
+    const own = { hostName, started: leadersBefore.started.get(name) };
     const ownAndOld = hasEnded(leader, own) && renewed(lease) < since;
     if (stoodStill || ownAndOld) await dropLease(api, name, leader.holder);
   }

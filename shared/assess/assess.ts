@@ -48,7 +48,7 @@ import {
   withWhatComes,
 } from "./assessment.ts";
 import { assessWithoutParts, clusterRows, dataRows, unitRows } from "./data-rows.ts";
-import { type NodeLook, refusalsHere, seen, wellLine } from "./look-here.ts";
+import { listedContainers, type NodeLook, refusalsHere, wellLine } from "./look-here.ts";
 import {
   clockRows,
   foreignSaRow,
@@ -70,33 +70,35 @@ interface AssessOptions {
 
 /** Judges what was seen of this node. A row names what cannot be read. */
 export async function assess(
-  { node: found, all, place, known }: NodeLook,
+  { node: found, all, place, partialFacts }: NodeLook,
   { deep, lost = NONE_LOST }: AssessOptions = {},
 ): Promise<Assessment> {
-  const node = known?.cp?.node ?? found;
+  const node = partialFacts?.cp?.node ?? found;
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
-  const ca = clusterCaSeen(node, known);
-  const without = known
-    ? isNotForParts(known.home) && { etcd: known.home, from: [], unreached: place.unreached }
-    : controlPlaneWithoutData(node, place, seen(all));
-  const look = { node, dataDir: place.dir, running, known };
+  const ca = clusterCaSeen(node, partialFacts);
+  const without = partialFacts
+    ? isNotForParts(partialFacts.home) && { etcd: partialFacts.home, from: [], unreached: place.unreached }
+    : controlPlaneWithoutData(node, place, listedContainers(all));
+  const look = { node, dataDir: place.dir, running, partialFacts };
   const judged = without
     ? await assessWithoutParts(look, without)
-    : known
-      ? await assessControlPlane({ ...look, deep, lost, known })
+    : partialFacts
+      ? await assessControlPlane({ ...look, deep, lost, partialFacts })
       : await assessWorker(node, running, ca);
   const serversStopped =
     judged.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
-  const others = known?.cluster ? believedPeers(known.cluster, { node }).map(({ name }) => name) : [];
+  const others = partialFacts?.cluster
+    ? believedPeers(partialFacts.cluster, { node }).map(({ name }) => name)
+    : [];
   const damage = serversStopped ? judged.damage.map((one) => withoutServers(one, others)) : judged.damage;
   const whole = {
-    ...{ ...judged, node: node.name, kubernetes: known?.cluster?.kubernetesVersion, ca, damage },
+    ...{ ...judged, node: node.name, kubernetes: partialFacts?.cluster?.kubernetesVersion, ca, damage },
     ...{ damaged: damage.some(hasFailed), survivors: judged.survivors ?? [] },
     ...(running instanceof Fail
       ? {}
       : { workloads: running.filter((one) => !isServerContainer(one)).length }),
   };
-  const stopped = withStopped(whole, stoppedProcesses(knownHere(seen(all))));
+  const stopped = withStopped(whole, stoppedProcesses(knownHere(listedContainers(all))));
   const named = withOtherName(stopped, await kubeletsOtherName(node));
   const started = withUnfitKubelet(named, "kubelet-start", await kubeletsLostFlags(node.systemd));
   return withEndedConf(started, await endedConf(node.systemd));
@@ -167,11 +169,11 @@ function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): 
 /** A paused controller-manager is no damage if its kubelet is stopped: part 0 does both. */
 function stoppedRow({ pid, comm, of, isManager, inKubeSystem }: StoppedProcess, kubeletRuns: boolean): Check {
   const undo = shell`kill -CONT ${String(pid)}`;
-  const isMeant = isManager && !kubeletRuns;
-  const detail = isMeant
+  const isExpected = isManager && !kubeletRuns;
+  const detail = isExpected
     ? `paused, as part 0 does: part 1 or 2 ends it. Undo: ${undo}`
     : `of ${of}, stopped by a signal: ${undo}`;
-  const answer = isMeant || !inKubeSystem ? { warning: detail } : { state: "stopped", failed: detail };
+  const answer = isExpected || !inKubeSystem ? { warning: detail } : { state: "stopped", failed: detail };
   return row("stopped-process", `${isManager ? "kube-controller-manager" : comm} (pid ${pid})`, answer);
 }
 
@@ -181,20 +183,25 @@ interface Look {
   running: Container[] | Fail;
   deep: DeepOptions | undefined;
   lost: LostNodes;
-  known: PartialFacts;
+  partialFacts: PartialFacts;
 }
 
 async function assessControlPlane(look: Look): Promise<Judged> {
-  const { node, deep: options, known, running, lost } = look;
-  const { cp, certificatesDir, etcdCa } = known;
-  const findings = findingsOf(known);
-  const evidence = readEvidence({ data: known.data, node, certificatesDir, etcdCa });
-  const looked = { findings, evidence, strange: strangeCa(known), clock: cp ? await clockTrouble(cp) : [] };
-  const lostFiles = lostHere({ ...known, data: known.data, node, ran: cp?.ran });
+  const { node, deep: options, partialFacts, running, lost } = look;
+  const { cp, certificatesDir, etcdCa } = partialFacts;
+  const findings = findingsOf(partialFacts);
+  const evidence = readEvidence({ data: partialFacts.data, node, certificatesDir, etcdCa });
+  const looked = {
+    findings,
+    evidence,
+    strange: strangeCa(partialFacts),
+    clock: cp ? await clockTrouble(cp) : [],
+  };
+  const lostFiles = lostHere({ ...partialFacts, data: partialFacts.data, node, ran: cp?.ran });
   const damage = await damageOf(look, looked, lostFiles);
   const network = await cniRows(node);
-  const oldKey = oldSaKey(known.data, node, certificatesDir);
-  const keys = { ...keysOf(looked), strange: looked.strange, oldKey, known, lost };
+  const oldKey = oldSaKey(partialFacts.data, node, certificatesDir);
+  const keys = { ...keysOf(looked), strange: looked.strange, oldKey, partialFacts, lost };
   const besideKeys = await keysBeside({ ...keys, evidence });
   const isSearched = options && keys.lostKeys.length > 0;
   const deep = isSearched ? await searchDeep({ ...keys, node, evidence }, options) : undefined;
@@ -212,9 +219,9 @@ async function assessControlPlane(look: Look): Promise<Judged> {
   return {
     role: "control plane",
     ...(isWell ? await wellLine(cp, findings) : {}),
-    cluster: known.cluster && describe(known.cluster, known.facts),
-    damage: [...withWhatComes(damage, node, certificatesDir, known.home), ...network],
-    ...(made.makesKeys && { survivors: survivors({ known, node, running, lost, besideKeys }) }),
+    cluster: partialFacts.cluster && describe(partialFacts.cluster, partialFacts.facts),
+    damage: [...withWhatComes(damage, node, certificatesDir, partialFacts.home), ...network],
+    ...(made.makesKeys && { survivors: survivors({ partialFacts, node, running, lost, besideKeys }) }),
     ...filesBack(look, lostFiles),
     ...(wordsHere().length > 0 && { words: wordsHere() }),
     ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
@@ -230,7 +237,7 @@ interface Here {
 }
 
 async function damageOf(
-  { node, dataDir, running, known }: Look,
+  { node, dataDir, running, partialFacts }: Look,
   { findings, evidence, strange, clock }: Here,
   lostFiles: readonly LostFile[],
 ): Promise<Check[]> {
@@ -241,20 +248,22 @@ async function damageOf(
     ...foreignSaRow(shared.at(-1)!, evidence),
     ...summary("certificates", leaves),
     ...summary("kubeconfigs", kubeconfigs),
-    ...manifestRows(node, known),
+    ...manifestRows(node, partialFacts),
     ...lostFileRows(lostFiles),
-    ...(await unitRows(known.home, known.etcdCa)),
-    ...dataRows(known, dataDir),
-    ...sharedKeyRows(known, node).map((one) => found(one, one.look())),
-    ...clusterRows(known),
+    ...(await unitRows(partialFacts.home, partialFacts.etcdCa)),
+    ...dataRows(partialFacts, dataDir),
+    ...sharedKeyRows(partialFacts, node).map((one) => found(one, one.look())),
+    ...clusterRows(partialFacts),
   ];
   const rest = [
-    ...kubeletTrustRows(node, known),
+    ...kubeletTrustRows(node, partialFacts),
     ...modeRows(findings.flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
-    ...repairRows(known),
+    ...repairRows(partialFacts),
   ];
   const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");
-  const readers = known.cp ? openRows(readerRows(await caReaders(known.cp, seen(running)))) : [];
+  const readers = partialFacts.cp
+    ? openRows(readerRows(await caReaders(partialFacts.cp, listedContainers(running))))
+    : [];
   return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
 }
 
@@ -269,11 +278,11 @@ function keysOf({ findings, evidence, strange, clock }: Here) {
 }
 
 function filesBack(
-  { node, running, lost, known: { cluster, certificatesDir } }: Look,
+  { node, running, lost, partialFacts: { cluster, certificatesDir } }: Look,
   files: readonly LostFile[],
 ): Pick<Assessment, "filesBack" | "lostFiles"> {
   if (files.length === 0) return { filesBack: [] };
-  const { own } = holders(knownHere(seen(running)));
+  const { own } = holders(knownHere(listedContainers(running)));
   const mounted = mountedFiles(own, files).map(({ path }) => path);
   const others = cluster ? believedPeers(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
   const needed = files.filter(stopsAll).map(({ path, program, namedBy }) => ({
@@ -287,12 +296,12 @@ function filesBack(
 }
 
 /** While the cluster is unknown, nothing says where a kubeconfig has to lead. */
-function findingsOf(known: PartialFacts): Finding[] {
-  const { facts, cp } = known;
+function findingsOf(partialFacts: PartialFacts): Finding[] {
+  const { facts, cp } = partialFacts;
   const wanted = facts
     ? wholePki(facts, { superAdmin: cp !== undefined && wantsSuperAdmin(cp) })
     : { certs: CERTS, serviceAccountKey: true };
-  return withAdminElsewhere(pkiFindings(wanted, facts, known), facts);
+  return withAdminElsewhere(pkiFindings(wanted, facts, partialFacts), facts);
 }
 
 function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {

@@ -102,23 +102,23 @@ interface Look {
   node: Node;
   dataDir: string;
   running: Container[] | Fail;
-  known: PartialFacts | undefined;
+  partialFacts: PartialFacts | undefined;
 }
 
 /** Reads only. Does not judge names in certificates: this kit issues none there. */
 export async function assessWithoutParts(
-  { node, dataDir, running, known }: Look,
+  { node, dataDir, running, partialFacts }: Look,
   found: WithoutData,
 ): Promise<Judged> {
   const why = whyWithoutData(found, dataDir);
   const damage = [
     ...(await etcdRows(found, dataDir)),
-    ...fileRows(node, found, known?.certificatesDir ?? certificatesDirOn(node)),
-    ...(known?.data
-      ? [...manifestRows(node, known), ...lostFileRows(lostBeside(node, known))]
+    ...fileRows(node, found, partialFacts?.certificatesDir ?? certificatesDirOn(node)),
+    ...(partialFacts?.data
+      ? [...manifestRows(node, partialFacts), ...lostFileRows(lostBeside(node, partialFacts))]
       : lostManifests(node, found)),
     // the verdict has the obstacle already
-    ...(known?.data ? dataRows({ ...known, obstacle: undefined }, dataDir) : []),
+    ...(partialFacts?.data ? dataRows({ ...partialFacts, obstacle: undefined }, dataDir) : []),
     ...(await kubeletRow(node, running)),
     await clientPemRow(node),
   ];

@@ -5,9 +5,9 @@
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
 import {
   courseFrom,
-  type Known,
   type OldSaKey,
   partsHere,
+  type RepairState,
   todosIfKeysAreLost,
   wayFrom,
 } from "../facts/course.ts";
@@ -68,13 +68,13 @@ const LOOK_FIRST: readonly Todo[] = [
 
 const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 
-/** `hold`: as `Seen`. */
-type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
+/** `hold`: as `InputHere`. */
+type Asked = Pick<RepairState, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
 
 export function deepVerdict(
   deep: Deep,
   { cluster, cp }: PartialFacts,
-  { hold, ...seen }: Asked,
+  { hold, ...state }: Asked,
 ): NodeVerdict {
   const irreplaceable = deep.keys.filter(isIrreplaceable);
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);
@@ -86,7 +86,7 @@ export function deepVerdict(
   const names = nowhere.map(({ name }) => name);
   const leader =
     cp && deep.keys.some((key) => key.name === "ca" && !isFound(key)) ? lastLeaderElsewhere(cp) : undefined;
-  const nodes = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
+  const nodes = leader?.nodes.filter((name) => state.others?.includes(name)) ?? [];
   const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
   const first = lost.length > 0 ? { note: BACKUPS_FIRST } : {};
   const instead = todosIfKeysAreLost(names, oldKeyOf(deep)).map((todo) => ({ ...first, ...todo }));
@@ -99,7 +99,7 @@ export function deepVerdict(
     ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
     verdict: `${whyOf(rung, lost, irreplaceable)}${lost.length > 0 ? unread.join("") : ""}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"} (RUNBOOK 0.1, row ${rung})`,
     next: inLines([...hold, ...next]),
-    course: courseFrom({ ...seen, ...sureOf(deep) }),
+    course: courseFrom({ ...state, ...sureOf(deep) }),
   };
 }
 
@@ -123,7 +123,7 @@ function isFound({ places }: Pick<LostKey, "places">): boolean {
 }
 
 /** It assumes nothing about places that this node cannot search. */
-function sureOf(deep: Deep): Pick<Known, "found" | "lost" | "oldKey"> {
+function sureOf(deep: Deep): Pick<RepairState, "found" | "lost" | "oldKey"> {
   const [found, lost] = [true, false].map((is) => deep.keys.filter((key) => isFound(key) === is));
   return { found: found!.length > 0, lost: lost!.map(({ name }) => name), oldKey: oldKeyOf(deep) };
 }

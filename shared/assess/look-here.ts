@@ -36,7 +36,7 @@ export interface NodeLook {
   all: Container[] | Fail;
   place: EtcdPlace;
   /** Undefined: none is here. */
-  known: PartialFacts | undefined;
+  partialFacts: PartialFacts | undefined;
 }
 
 /**
@@ -46,13 +46,13 @@ export interface NodeLook {
 export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<NodeLook> {
   const node = await readNode();
   const all = await attemptLater(() => containers(node.runtimeEndpoint));
-  const place = await etcdDataOf(etcdData, { node, all: seen(all) });
+  const place = await etcdDataOf(etcdData, { node, all: listedContainers(all) });
   sayPlace(place);
-  const ask = () => askControlPlaneNode(place, node, { given: endpoint, all: seen(all) });
-  return { node, all, place, known: isKnown(place) ? await ask() : undefined };
+  const ask = () => askControlPlaneNode(place, node, { given: endpoint, all: listedContainers(all) });
+  return { node, all, place, partialFacts: isKnown(place) ? await ask() : undefined };
 }
 
-export function seen(all: Container[] | Fail): Container[] {
+export function listedContainers(all: Container[] | Fail): Container[] {
   return all instanceof Fail ? [] : all;
 }
 
@@ -107,7 +107,7 @@ interface Made {
   makesCa: boolean;
 }
 
-interface Known extends Made {
+interface StepInput extends Made {
   work: Work;
   /** Asked once; undefined: without certificates nobody can. */
   etcd: EtcdStatus | Fail | undefined;
@@ -120,19 +120,19 @@ interface Look {
   part: Refusal["part"];
   /** The same for another node's screen, without this node's own words. */
   words: string;
-  look: (cp: ControlPlaneNode, known: Known) => unknown;
+  look: (cp: ControlPlaneNode, state: StepInput) => unknown;
 }
 
 /**
  * Judges the manifest as it will be: edits made before part 2 are in the older one, which is written over.
  */
-function takesNoTokens(cp: ControlPlaneNode, { pods }: Known) {
+function takesNoTokens(cp: ControlPlaneNode, { pods }: StepInput) {
   const pod = pods.find(({ name }) => name === "kube-apiserver");
   const trouble = pod && joiningTrouble(cp, pod.manifest);
   if (trouble) throw trouble;
 }
 
-async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: Known) {
+async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: StepInput) {
   const { externalEtcd, etcdCa } = cp.facts;
   // part 1 makes its files, or has made them, and starts it
   if (externalEtcd?.toMake || (etcdCa && isByKit(etcdCa.pairs[0]!.cert))) return;
@@ -154,7 +154,7 @@ export const REFUSALS = {
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
   "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
   "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
-  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, known) => known.makesCa && takesNoTokens(cp, known) },
+  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, state) => state.makesCa && takesNoTokens(cp, state) },
   "etcd's answer":     { part: 1, words: "its etcd runs, and refuses this kit", look: refuseTurnedAway },
 } as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
 

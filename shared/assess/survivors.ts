@@ -28,17 +28,17 @@ import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-k
 import { shell } from "../shell-line.ts";
 import type { Deep, KeyBeside, KeyPlace, LostKey, PlaceOfKeys } from "./assessment.ts";
 
-interface Seen {
-  known: PartialFacts;
+interface SearchInput {
+  partialFacts: PartialFacts;
   node: Node;
   running: Container[] | Fail;
   lost: LostNodes;
   besideKeys: readonly KeyBeside[];
 }
 
-export function survivors({ known, node, running, lost, besideKeys }: Seen): PlaceOfKeys[] {
-  const { data, certificatesDir } = known;
-  const all = [othersHave(known, { node, without: lost.names })];
+export function survivors({ partialFacts, node, running, lost, besideKeys }: SearchInput): PlaceOfKeys[] {
+  const { data, certificatesDir } = partialFacts;
+  const all = [othersHave(partialFacts, { node, without: lost.names })];
   const add = (where: string, detail: string) => all.push({ where, hope: "worth a try", detail });
   const salvage = command("00-salvage");
   for (const { path } of besideKeys)
@@ -62,7 +62,7 @@ export function survivors({ known, node, running, lost, besideKeys }: Seen): Pla
       "Cluster API's management cluster",
       `it made this node. With its kubeconfig: ${fetchLine(managed)}; bring that folder here, then ${salvage} --backup /dev/shm/keys`,
     );
-  return [...all, memory(running), kubeadmCerts(known)];
+  return [...all, memory(running), kubeadmCerts(partialFacts)];
 }
 
 interface Here {
@@ -141,7 +141,7 @@ export function deepAsked({
   });
 }
 
-interface LostKeysHere extends Pick<Seen, "node" | "known" | "lost"> {
+interface LostKeysHere extends Pick<SearchInput, "node" | "partialFacts" | "lost"> {
   evidence: ClusterEvidence;
   lostKeys: Finding[];
   strange: StrangeCa | undefined;
@@ -150,15 +150,15 @@ interface LostKeysHere extends Pick<Seen, "node" | "known" | "lost"> {
 
 /** Looks at some fixed paths, so it is asked without `--deep`, too. Reads and says nothing else. */
 export async function keysBeside({
-  known: { certificatesDir, etcdCa },
-  ...seen
-}: Pick<LostKeysHere, "known" | "evidence" | "lostKeys" | "strange">): Promise<KeyBeside[]> {
-  if (seen.lostKeys.length === 0) return [];
+  partialFacts: { certificatesDir, etcdCa },
+  ...lostKeysHere
+}: Pick<LostKeysHere, "partialFacts" | "evidence" | "lostKeys" | "strange">): Promise<KeyBeside[]> {
+  if (lostKeysHere.lostKeys.length === 0) return [];
   const place = { certificatesDir, etcdCa };
-  const wanted = wantedKeys(seen.evidence, { ...place, others: seen.strange !== undefined });
+  const wanted = wantedKeys(lostKeysHere.evidence, { ...place, others: lostKeysHere.strange !== undefined });
   const foundKeys = new FoundKeys(wanted, { stash: false });
   await silently(() => searchBeside(foundKeys, place));
-  return seen.lostKeys.flatMap(({ name }) => {
+  return lostKeysHere.lostKeys.flatMap(({ name }) => {
     const one = wanted.find((key) => key.name === keyName(name));
     const path = one && foundKeys.placeOf(one);
     return path ? [{ name, path }] : [];
@@ -167,23 +167,26 @@ export async function keysBeside({
 
 /** Searches memory first, and the disk only for keys that memory does not have. Reads only. */
 export async function searchDeep(
-  { node, known, evidence, lostKeys, strange, oldKey, lost }: LostKeysHere,
+  { node, partialFacts, evidence, lostKeys, strange, oldKey, lost }: LostKeysHere,
   options: DeepOptions,
 ): Promise<Deep> {
   const names = new Set(lostKeys.map(({ name }) => keyName(name)));
-  const { certificatesDir, etcdCa } = known;
+  const { certificatesDir, etcdCa } = partialFacts;
   const place = { certificatesDir, etcdCa };
   const all = wantedKeys(evidence, { ...place, others: strange !== undefined });
   const wanted = all.filter(({ name }) => names.has(name));
   const foundKeys = new FoundKeys(wanted, { stash: false });
   foundKeys.takeWhatIsHere(place);
   await searchBeside(foundKeys, place);
-  const notRead = await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
-  const late = await failOf(() => searchSecrets(foundKeys, known.data));
+  const notRead = await searchMemory(foundKeys, {
+    data: partialFacts.data,
+    processes: await processesHere(node),
+  });
+  const late = await failOf(() => searchSecrets(foundKeys, partialFacts.data));
   if (late) say(`not searched to the end: ${late.message}; ${late.hint}`);
   const diskSearched =
     foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
-  const others = placesElsewhere({ node, without: lost.names }, known);
+  const others = placesElsewhere({ node, without: lost.names }, partialFacts);
   const moveToRescue = wanted.some((one) => isInTheWay(one, place));
   const expired = lostKeys
     .filter(({ state }) => state === "expired")
@@ -250,12 +253,12 @@ function lostKey(
   elsewhere: KeyPlace[],
 ): LostKey {
   const inUse = generations[0];
-  const known = inUse ? `known by ${inUse.from.join(", ")}` : "nothing here shows which key it was";
+  const use = inUse ? `known by ${inUse.from.join(", ")}` : "nothing here shows which key it was";
   const detail = from
     ? `proved by ${inUse!.from.join(", ")}`
     : elsewhere.length > 0
-      ? known
-      : `${known}${isIrreplaceable({ name }) ? "" : "; only control plane nodes trust it"}`;
+      ? use
+      : `${use}${isIrreplaceable({ name }) ? "" : "; only control plane nodes trust it"}`;
   return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
 }
 

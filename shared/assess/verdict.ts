@@ -29,8 +29,8 @@ import type { Finding } from "../pki/examine.ts";
 import type { Deep, KeyBeside, NodeVerdict } from "./assessment.ts";
 import { besideVerdict, deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 
-interface SeenHere {
-  known: PartialFacts;
+interface InputHere {
+  partialFacts: PartialFacts;
   nodeName: string;
   /** Fail: this node's. Else sentences about others. */
   clock: Fail | readonly string[];
@@ -49,7 +49,7 @@ interface SeenHere {
   hold: readonly Todo[];
 }
 
-interface Seen extends SeenHere {
+interface VerdictInput extends InputHere {
   damaged: boolean;
   /** Without those that are lost for good. */
   others: string[];
@@ -57,10 +57,10 @@ interface Seen extends SeenHere {
   names: string[];
 }
 
-export function controlPlaneVerdict(here: SeenHere): NodeVerdict {
-  const { known, damage, lostKeys, lost } = here;
-  const { cp } = known;
-  const seen: Seen = {
+export function controlPlaneVerdict(here: InputHere): NodeVerdict {
+  const { partialFacts, damage, lostKeys, lost } = here;
+  const { cp } = partialFacts;
+  const input: VerdictInput = {
     ...here,
     damaged: damage.some(hasFailed),
     others: cp
@@ -70,14 +70,14 @@ export function controlPlaneVerdict(here: SeenHere): NodeVerdict {
     names: lostKeys.map(({ name }) => name),
   };
   for (const verdict of FIRST_THAT_APPLIES) {
-    const found = verdict(seen);
+    const found = verdict(input);
     if (found) return found;
   }
-  return nothingDamaged(seen);
+  return nothingDamaged(input);
 }
 
 /** Obstacles to the repair first, then lost keys, then what the CAs sign again. */
-const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] = [
+const FIRST_THAT_APPLIES: readonly ((input: VerdictInput) => NodeVerdict | undefined)[] = [
   obstacle,
   dockershim,
   wrongClock,
@@ -95,8 +95,8 @@ const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] =
   ({ noNewPod }) => (noNewPod ? NO_NEW_POD : undefined),
 ];
 
-function obstacle({ known, damaged, nodeName }: Seen): NodeVerdict | undefined {
-  const obstacle = known.obstacle ?? known.data?.damage;
+function obstacle({ partialFacts, damaged, nodeName }: VerdictInput): NodeVerdict | undefined {
+  const obstacle = partialFacts.obstacle ?? partialFacts.data?.damage;
   if (!obstacle) return undefined;
   return {
     verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`,
@@ -107,18 +107,18 @@ function obstacle({ known, damaged, nodeName }: Seen): NodeVerdict | undefined {
   };
 }
 
-function dockershim({ known: { cp } }: Seen): NodeVerdict | undefined {
+function dockershim({ partialFacts: { cp } }: VerdictInput): NodeVerdict | undefined {
   const docker = cp && attempt(() => refuseDockershim(cp));
   if (!(docker instanceof Fail)) return undefined;
   return { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] };
 }
 
-function wrongClock({ clock }: Seen): NodeVerdict | undefined {
+function wrongClock({ clock }: VerdictInput): NodeVerdict | undefined {
   if (!(clock instanceof Fail)) return undefined;
   return { verdict: `first the clock: ${clock.message}`, next: [clock.hint] };
 }
 
-function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
+function externalCa({ partialFacts: { cp } }: VerdictInput): NodeVerdict | undefined {
   const lacking = cp && lackingOfExternalCa(cp);
   if (!lacking) return undefined;
   const verdict = `the cluster's CA is external: its key was never on the control plane nodes. Get from that CA: ${lacking.files.join(", ")}`;
@@ -126,7 +126,7 @@ function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
 }
 
 /** Precedes all signing: a certificate of an expired CA is valid for nobody. */
-function ofOthers({ ofOthers, hold }: Seen): NodeVerdict | undefined {
+function ofOthers({ ofOthers, hold }: VerdictInput): NodeVerdict | undefined {
   if (ofOthers.length === 0) return undefined;
   const files = ofOthers.map(({ paths: [path], cert }) => `${path} (${cert!.issuer})`);
   return {
@@ -135,11 +135,18 @@ function ofOthers({ ofOthers, hold }: Seen): NodeVerdict | undefined {
   };
 }
 
-function searched({ deep, known, others, expired, lost, hold }: Seen): NodeVerdict | undefined {
-  return deep && deepVerdict(deep, known, { others, expired, leavesOut: lost.names.length > 0, hold });
+function searched({
+  deep,
+  partialFacts,
+  others,
+  expired,
+  lost,
+  hold,
+}: VerdictInput): NodeVerdict | undefined {
+  return deep && deepVerdict(deep, partialFacts, { others, expired, leavesOut: lost.names.length > 0, hold });
 }
 
-function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | undefined {
+function foreignCa({ strange, lostKeys, names, oldKey }: VerdictInput): NodeVerdict | undefined {
   if (!strange) return undefined;
   return {
     ...lostAndWay(lostKeys, oldKey),
@@ -153,52 +160,53 @@ function foreignCa({ strange, lostKeys, names, oldKey }: Seen): NodeVerdict | un
   };
 }
 
-function courseOf(seen: Seen): Course {
-  const { others, expired, names, oldKey, lost, damage } = seen;
-  const caEnded = silentSince(seen) !== undefined || casToRenew(damage).some(({ name }) => name === "ca");
+function courseOf(input: VerdictInput): Course {
+  const { others, expired, names, oldKey, lost, damage } = input;
+  const caEnded = silentSince(input) !== undefined || casToRenew(damage).some(({ name }) => name === "ca");
   return courseFrom({ others, expired, caEnded, lost: names, oldKey, leavesOut: lost.names.length > 0 });
 }
 
-function keysLost(seen: Seen): NodeVerdict | undefined {
-  const { names, lostKeys, oldKey, hold, besideKeys } = seen;
+function keysLost(input: VerdictInput): NodeVerdict | undefined {
+  const { names, lostKeys, oldKey, hold, besideKeys } = input;
   if (names.length > 0 && names.every((name) => besideKeys.some((one) => one.name === name)))
     return besideVerdict(besideKeys, hold);
   if (names.length === 0) return undefined;
   return {
     ...lostAndWay(lostKeys, oldKey),
     ...lostVerdict(names, oldKey, hold),
-    ...(names.every(isInternal) ? { course: courseOf(seen) } : {}),
+    ...(names.every(isInternal) ? { course: courseOf(input) } : {}),
   };
 }
 
-const silentSince = ({ known: { cp } }: Pick<Seen, "known">) => cp && caExpiryIfKubeletsAreSilent(cp);
+const silentSince = ({ partialFacts: { cp } }: Pick<VerdictInput, "partialFacts">) =>
+  cp && caExpiryIfKubeletsAreSilent(cp);
 
 /** All files are valid; only running processes hold the expired CA. */
-function caEnded(seen: Seen): NodeVerdict | undefined {
-  const endedAt = silentSince(seen);
-  if (!endedAt || seen.damage.some((one) => hasFailed(one) && one.id !== "ca-held")) return undefined;
+function caEnded(input: VerdictInput): NodeVerdict | undefined {
+  const endedAt = silentSince(input);
+  if (!endedAt || input.damage.some((one) => hasFailed(one) && one.id !== "ca-held")) return undefined;
   return {
     rung: 0,
-    course: courseOf({ ...seen, expired: "all" }),
+    course: courseOf({ ...input, expired: "all" }),
     verdict: `the files of this node are well, but the CA's old certificate has expired (${day(endedAt)}), and no kubelet has renewed its Lease since. Processes that have that certificate in memory restart, and the workers join again`,
     next: inLines(partsHere()),
   };
 }
 
 /** The failed checks, if all of them are of this kind; none: another one has failed, or none at all. */
-function failedAlone({ damage }: Seen, kind: CheckId): Check[] {
+function failedAlone({ damage }: VerdictInput, kind: CheckId): Check[] {
   const failed = damage.filter(hasFailed);
   return failed.every(({ id }) => id === kind) ? failed : [];
 }
 
 /** Only if nothing else has failed: no part of the repair does this. */
-function oldCaHeld(seen: Seen): NodeVerdict | undefined {
-  return failedAlone(seen, "ca-held").length > 0 ? OLD_CA_HELD : undefined;
+function oldCaHeld(input: VerdictInput): NodeVerdict | undefined {
+  return failedAlone(input, "ca-held").length > 0 ? OLD_CA_HELD : undefined;
 }
 
 /** Only if nothing else has failed: no part writes a file that only a flag of somebody's names. */
-function strangeNamedAlone(seen: Seen): NodeVerdict | undefined {
-  const failed = failedAlone(seen, "named-key");
+function strangeNamedAlone(input: VerdictInput): NodeVerdict | undefined {
+  const failed = failedAlone(input, "named-key");
   if (failed.length === 0) return undefined;
   return {
     verdict:
@@ -208,8 +216,8 @@ function strangeNamedAlone(seen: Seen): NodeVerdict | undefined {
 }
 
 /** Only if nothing else has failed: nothing is missing, and nothing has to be signed. */
-function strangeFolderAlone(seen: Seen): NodeVerdict | undefined {
-  const [{ mend } = {}] = failedAlone(seen, "usual-folder");
+function strangeFolderAlone(input: VerdictInput): NodeVerdict | undefined {
+  const [{ mend } = {}] = failedAlone(input, "usual-folder");
   if (!mend) return undefined;
   return {
     verdict:
@@ -218,12 +226,12 @@ function strangeFolderAlone(seen: Seen): NodeVerdict | undefined {
   };
 }
 
-function signedAnew(seen: Seen): NodeVerdict | undefined {
-  if (!seen.damaged) return undefined;
+function signedAnew(input: VerdictInput): NodeVerdict | undefined {
+  if (!input.damaged) return undefined;
   return {
     rung: 0,
-    course: courseOf(seen),
-    verdict: `${broken(seen.damage)} CAs and the service-account key are here: parts 1 and 2 make again what they have signed, and every token stays valid${renewal(seen.damage)}`,
+    course: courseOf(input),
+    verdict: `${broken(input.damage)} CAs and the service-account key are here: parts 1 and 2 make again what they have signed, and every token stays valid${renewal(input.damage)}`,
     next: inLines(partsHere()),
   };
 }
@@ -260,7 +268,7 @@ function renewal(damage: readonly Check[]): string {
     : "";
 }
 
-function newCa({ known: { cp }, lost, oldKey }: Seen): NodeVerdict | undefined {
+function newCa({ partialFacts: { cp }, lost, oldKey }: VerdictInput): NodeVerdict | undefined {
   if (!cp || !caIsNew(cp)) return undefined;
   return {
     verdict: "this node is repaired, with a new CA",
@@ -274,12 +282,12 @@ function newCa({ known: { cp }, lost, oldKey }: Seen): NodeVerdict | undefined {
 }
 
 /** Another control plane node may be damaged, or a lost one may have to be taken out. */
-function nothingDamaged(seen: Seen): NodeVerdict {
-  const { lost, others, oldKey } = seen;
+function nothingDamaged(input: VerdictInput): NodeVerdict {
+  const { lost, others, oldKey } = input;
   const leavesOut = lost.controlPlanes.length > 0 && lost.silent.length === 0;
   const course = leavesOut
     ? courseFrom({ leavesOut, oldKey }, "control-plane")
-    : others.length > 0 && courseOf(seen);
+    : others.length > 0 && courseOf(input);
   return {
     ...(course && { course }),
     verdict: NOTHING_DAMAGED,

@@ -31,7 +31,7 @@ import { holders } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { lastWay } from "../static-pods/without-files.ts";
 import { type Assessment, bad, type Judged, openRows, row, withWhatComes } from "./assessment.ts";
-import { seen } from "./look-here.ts";
+import { listedContainers } from "./look-here.ts";
 import { lostFileRows } from "./rows.ts";
 import { NO_NEW_POD, OLD_CA_HELD } from "./verdict.ts";
 
@@ -78,9 +78,9 @@ export function nothingRuns(kubelet: Check): Check {
   return { ...kubelet, severity: "outage", works: "nothing on this node" };
 }
 
-/** As `Seen`. If the runtime does not answer, a controller-manager may run. */
+/** As `SearchInput`. If the runtime does not answer, a controller-manager may run. */
 export async function holdHere(running: Container[] | Fail): Promise<Todo[]> {
-  const pods = knownHere(seen(running));
+  const pods = knownHere(listedContainers(running));
   const managers = holders(pods).own.filter(({ name }) => name === MANAGER).length;
   const paused = stoppedProcesses(pods).filter(({ isManager }) => isManager).length;
   const isListed =
@@ -198,7 +198,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
     ...(pods.length > 0 ? pods : folderRow(node)),
     ...(await kubeletRow(node, running)),
   ];
-  const held = openRows(readerRows(await kubeletCaReader(node, seen(running))));
+  const held = openRows(readerRows(await kubeletCaReader(node, listedContainers(running))));
   const network = await cniRows(node);
   // a control plane node that lost everything has no kubelet.conf either
   const verdict = exists(kubeconfig)

@@ -89,7 +89,7 @@ function nowIfAway(checks: Check[]): Check[] {
 
 /** The first of what it needs, and what that one needs, to the root; undefined: it is a finding of its own. */
 function rootOf(check: Check, bad: readonly Check[]): Check | undefined {
-  const near = needsOf(check).flatMap((need) => bad.filter((one) => one !== check && isMeant(one, need)))[0];
+  const near = needsOf(check).flatMap((need) => bad.filter((one) => one !== check && isWanted(one, need)))[0];
   return near && (rootOf(near, bad) ?? near);
 }
 
@@ -100,7 +100,7 @@ function needsOf({ id, state, thrown, needed }: Check): readonly string[] {
   return thrown || (state && !OWN_STATES.includes(state)) ? (NEEDS[id] ?? []) : [];
 }
 
-function isMeant({ id, what }: Check, need: string): boolean {
+function isWanted({ id, what }: Check, need: string): boolean {
   const [of, name] = need.split(" ");
   return id === of && (name === undefined || what === KINDS[id].what.replace("…", name));
 }

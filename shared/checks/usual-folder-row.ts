@@ -8,17 +8,17 @@ import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 import type { Answer, CheckRow } from "./check.ts";
 
-type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
+type KeyFacts = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
 type Row = Omit<CheckRow, "look"> & { look: () => Answer };
 
 /** No row where every path of kubeadm leads to the cluster's keys. */
-export function sharedKeyRows(known: Known, node: Node): Row[] {
-  const folder = strangeFolder(known, node);
-  return [...usualFolderRows(known, folder), ...namedRows(known, node, folder)];
+export function sharedKeyRows(keyFacts: KeyFacts, node: Node): Row[] {
+  const folder = strangeFolder(keyFacts, node);
+  return [...usualFolderRows(keyFacts, folder), ...namedRows(keyFacts, node, folder)];
 }
 
-function usualFolderRows(known: Known, strange: StrangeFolder | undefined): Row[] {
-  if (!strange && lacksItsLink(known))
+function usualFolderRows(keyFacts: KeyFacts, strange: StrangeFolder | undefined): Row[] {
+  if (!strange && lacksItsLink(keyFacts))
     return [{ id: "usual-folder", of: CERTIFICATES_DIR, look: () => NO_LINK }];
   if (!strange) return [];
   const { path, neededFor } = strange;
@@ -36,8 +36,8 @@ const NO_LINK = {
   warning: `${CERTIFICATES_DIR} is missing: a run has moved it aside and has made no link in its place. Part 1 makes the link`,
 };
 
-function namedRows(known: Known, node: Node, folder: StrangeFolder | undefined): Row[] {
-  return strangeNamed(known, node, folder).map(({ path, namedBy, own, effect, byPart1 }) => {
+function namedRows(keyFacts: KeyFacts, node: Node, folder: StrangeFolder | undefined): Row[] {
+  return strangeNamed(keyFacts, node, folder).map(({ path, namedBy, own, effect, byPart1 }) => {
     const failed = `${namedBy} names it, and its key is not the cluster's, which is in ${own}: ${effect}`;
     const mend = byPart1
       ? {}

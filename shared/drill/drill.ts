@@ -98,11 +98,11 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder, snaps
  * begin then, though the node is well.
  */
 async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNode; blind: Stop[] }> {
-  const seen: ControlPlaneNode[] = [];
+  const nodes: ControlPlaneNode[] = [];
   const fail = await failOf(() =>
-    asIfGone([KUBERNETES], async () => void seen.push(await controlPlaneToRepair(etcdData))),
+    asIfGone([KUBERNETES], async () => void nodes.push(await controlPlaneToRepair(etcdData))),
   );
-  const [cp] = seen;
+  const [cp] = nodes;
   if (cp) return { cp, blind: [] };
   const blind = fail ? [{ message: fail.message, hint: fail.hint, byCopies: true as const }] : [];
   return { cp: await controlPlaneToRepair(etcdData), blind };
@@ -154,11 +154,11 @@ interface At {
 
 /** Files on disk that the repair does not make, and that no static pod or kubelet names. */
 function othersThan(named: readonly At[], lost: readonly At[], folders: readonly string[]): string[] {
-  const known = new Set(named.map(({ path }) => path));
+  const paths = new Set(named.map(({ path }) => path));
   const isBelow = (path: string, all: readonly string[]) => all.some((one) => path.startsWith(`${one}/`));
   const lostPaths = lost.map(({ path }) => path);
   return allBelow(folders.filter((folder) => !isBelow(folder, folders) && exists(folder))).filter(
-    (path) => !known.has(path) && !isBelow(path, lostPaths) && !path.includes("/.kube-pki-repair-"),
+    (path) => !paths.has(path) && !isBelow(path, lostPaths) && !path.includes("/.kube-pki-repair-"),
   );
 }
 

@@ -118,7 +118,7 @@ const BRANCHES_KEPT = 512;
 /** Where a walk is: its level, and the key that is behind this page. */
 interface At {
   depth: number;
-  seen: { pages: number; leafDepth: number };
+  counters: { pages: number; leafDepth: number };
   until?: Buffer;
 }
 
@@ -256,25 +256,25 @@ export class Tree {
     page: Page,
     below?: Buffer,
     isForward = false,
-    at: At = { depth: 1, seen: { pages: 0, leafDepth: 0 } },
+    at: At = { depth: 1, counters: { pages: 0, leafDepth: 0 } },
   ): Generator<Leaf> {
-    const { depth, seen, until } = at;
+    const { depth, counters, until } = at;
     if (depth > MAX_DEPTH) throw new Damaged(`${page.what} lies deeper than ${MAX_DEPTH} levels`);
-    if (++seen.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
+    if (++counters.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
     checkPage(page, false, until);
     const count = below ? page.lowerBound(below) : page.count;
     if (!page.isLeaf) {
       for (let step = 0; step < count; step++) {
         const i = isForward ? step : count - 1 - step;
-        const next = { depth: depth + 1, seen, ...endOf(page, i, until) };
+        const next = { depth: depth + 1, counters, ...endOf(page, i, until) };
         yield* this.leaves(this.child(page, i), below, isForward, next);
       }
       return;
     }
-    seen.leafDepth ||= depth;
-    if (depth !== seen.leafDepth)
+    counters.leafDepth ||= depth;
+    if (depth !== counters.leafDepth)
       throw new Damaged(
-        `${page.what} is a leaf on level ${depth}, and others are on level ${seen.leafDepth}`,
+        `${page.what} is a leaf on level ${depth}, and others are on level ${counters.leafDepth}`,
       );
     yield this.shown(count === page.count ? page : cutOff(page, count));
   }

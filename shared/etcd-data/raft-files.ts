@@ -60,8 +60,8 @@ export class LogFile {
 
   /** From this byte on were zeros when it was read last; the file's size where that is not known. */
   get room(): number {
-    const known = rooms.get(this.path);
-    return known?.stamp === this.stamp ? known.from : this.size;
+    const room = rooms.get(this.path);
+    return room?.stamp === this.stamp ? room.from : this.size;
   }
 
   noteRoom(from: number) {

@@ -263,11 +263,11 @@ export class RevisionIndex {
 /** Numbers things from 0 on. */
 class Numbers<T> {
   readonly all: T[] = [];
-  private readonly known = new Map<T, number>();
+  private readonly numbers = new Map<T, number>();
 
   of(one: T): number {
-    const number = this.known.get(one) ?? this.all.length;
-    if (number === this.all.length) this.known.set(one, this.all.push(one) - 1);
+    const number = this.numbers.get(one) ?? this.all.length;
+    if (number === this.all.length) this.numbers.set(one, this.all.push(one) - 1);
     return number;
   }
 }
@@ -316,8 +316,8 @@ class Names {
     }
     if (id < this.slots.length * FULL) return id;
     this.slots = new Int32Array(this.slots.length * 2);
-    for (let known = 0; known <= id; known++)
-      this.slots[this.slotOf(this.hashes[0].get(known), this.hashes[1].get(known))] = known + 1;
+    for (let number = 0; number <= id; number++)
+      this.slots[this.slotOf(this.hashes[0].get(number), this.hashes[1].get(number))] = number + 1;
     return id;
   }
 

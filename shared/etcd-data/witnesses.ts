@@ -124,7 +124,7 @@ class Makers {
   last: number;
   private readonly gaps: Gap[];
   /** Rows of lower revisions are of earlier entries than this one. */
-  private known: { entry: number; main: number } | undefined;
+  private newest: { entry: number; main: number } | undefined;
 
   constructor(last: number, gaps: readonly Gap[]) {
     [this.last, this.gaps] = [last, gaps.filter(({ first }) => first < last)];
@@ -132,11 +132,11 @@ class Makers {
 
   /** True once: its entry, and all later ones, are before the next gap. */
   isBeforeGap(main: number): boolean {
-    this.known ??= { entry: this.last, main: main + 1 };
+    this.newest ??= { entry: this.last, main: main + 1 };
     const gap = this.gaps.at(-1);
-    if (!gap || main >= this.known.main - (this.known.entry - gap.first)) return false;
+    if (!gap || main >= this.newest.main - (this.newest.entry - gap.first)) return false;
     this.gaps.pop();
-    [this.last, this.known] = [gap.first - 1, { entry: gap.first, main: main + 1 }];
+    [this.last, this.newest] = [gap.first - 1, { entry: gap.first, main: main + 1 }];
     return true;
   }
 
@@ -146,7 +146,7 @@ class Makers {
 
   /** This one has made the row, unless a lost one has made the same. */
   note(entry: number, main: number) {
-    if (!this.isGapAfter(entry)) [this.last, this.known] = [entry, { entry, main }];
+    if (!this.isGapAfter(entry)) [this.last, this.newest] = [entry, { entry, main }];
   }
 }
 
@@ -165,12 +165,12 @@ interface SeenRow<F> extends NumberedRow {
   found: F[];
 }
 
-interface Known<F> extends Pick<Witnesses<F>, "snapshots" | "look"> {
+interface LogWitnesses<F> extends Pick<Witnesses<F>, "snapshots" | "look"> {
   puts: Puts;
 }
 
 /** Keeps no value: those of one part of a db may be gigabytes. */
-function seenRow<F>(leaf: Leaf, i: number, { puts, snapshots, look }: Known<F>): SeenRow<F> {
+function seenRow<F>(leaf: Leaf, i: number, { puts, snapshots, look }: LogWitnesses<F>): SeenRow<F> {
   const { main, sub, isTombstone, key } = readRevision(leaf, i);
   const row = {
     ...{ main, sub, isTombstone, key, createRevision: 0, version: 0 },

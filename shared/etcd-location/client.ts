@@ -171,10 +171,10 @@ export class EtcdClient {
     let tail = Buffer.alloc(0);
     for await (const line of linesOf(await this.#snapshotLines())) {
       const piece = pieceIn(line, this.endpoint);
-      const known = Buffer.concat([tail, piece]);
-      const end = Math.max(0, known.length - SUM);
-      hash.update(known.subarray(0, end));
-      tail = Buffer.from(known.subarray(end));
+      const bytes = Buffer.concat([tail, piece]);
+      const end = Math.max(0, bytes.length - SUM);
+      hash.update(bytes.subarray(0, end));
+      tail = Buffer.from(bytes.subarray(end));
       yield piece;
     }
     if (tail.length === SUM && hash.digest().equals(tail)) return;
@@ -289,6 +289,6 @@ function gatewayAt({ advertiseAddress, etcdAt, etcdGateway, externalEtcd }: Reac
   if (externalEtcd && asked === undefined) return externalEtcd.server;
   const host = asked ?? etcdAt?.client ?? advertiseAddress;
   if (etcdGateway && [etcdAt?.client, advertiseAddress].includes(host)) return etcdGateway;
-  const known = etcdGateway ?? externalEtcd?.server;
-  return endpointUrl(host, known ? hostAndPort(known).port : 2379);
+  const server = etcdGateway ?? externalEtcd?.server;
+  return endpointUrl(host, server ? hostAndPort(server).port : 2379);
 }

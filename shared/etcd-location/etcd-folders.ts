@@ -79,10 +79,10 @@ export function readFolders({ dir, wal, living, apiServer }: EtcdFolders): EtcdD
 function asSeen(read: EtcdData, apiServer: EtcdFolders["apiServer"]): EtcdData {
   const data = withDecryption(read, apiServer);
   const named = data.elsewhere ? withControlPlanes : withNodeNames;
-  const seen = named(withMoved(data, movedHere()));
+  const renamed = named(withMoved(data, movedHere()));
   // the members before restore.ts were control plane nodes
   const former = lastRestore()?.members ?? [];
-  return former.length > 0 ? Object.create(seen, { formerMembers: { value: former } }) : seen;
+  return former.length > 0 ? Object.create(renamed, { formerMembers: { value: former } }) : renamed;
 }
 
 /** The copy from the beginning of a repair. Errors: as `readEtcdData`. */

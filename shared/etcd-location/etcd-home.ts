@@ -42,7 +42,7 @@ export interface EtcdHome {
   living?: LivingEtcd | undefined;
 }
 
-interface Seen {
+interface HomeInput {
   node: Node | undefined;
   dataDir: string;
   data?: EtcdData | undefined;
@@ -56,9 +56,9 @@ interface Seen {
 }
 
 /** The cluster's own configuration decides if it can be read; else the files of this node. */
-export function etcdHome(seen: Seen): EtcdHome {
-  const { node, dataDir, cluster, living, all = [] } = seen;
-  const found = etcdOptions(seen);
+export function etcdHome(input: HomeInput): EtcdHome {
+  const { node, dataDir, cluster, living, all = [] } = input;
+  const found = etcdOptions(input);
   const unit = readEtcdUnit(() => processesOf("etcd", all)[0]?.spec.containers[0]?.env);
   if (cluster) {
     if (cluster.configuration.etcd?.external === undefined) return { runs: "static pod", ...found };
@@ -92,7 +92,7 @@ function etcdOptions({
   data,
   cluster,
   apiServer,
-}: Seen): Pick<EtcdHome, "servers" | "client" | "isServed"> {
+}: HomeInput): Pick<EtcdHome, "servers" | "client" | "isServed"> {
   const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));
   const mirror =
     node &&

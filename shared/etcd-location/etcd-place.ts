@@ -48,8 +48,8 @@ export async function etcdDataOf(typed: string | undefined, { node, all }: Here)
   if (!node || (urls.length === 0 && (typed !== undefined || exists(place.dir))))
     return { ...place, apiServer };
   const containers = all ?? (await containersIfAny(node));
-  const seen = { node, all: containers, apiServer, dataDir: place.dir, caFits: caFitsKubelet };
-  const found = await etcdElsewhere(seen, urls.join().split(",").filter(Boolean));
+  const input = { node, all: containers, apiServer, dataDir: place.dir, caFits: caFitsKubelet };
+  const found = await etcdElsewhere(input, urls.join().split(",").filter(Boolean));
   if (!found?.living) return { ...place, ...found, apiServer };
   const { endpoint, about } = found.living;
   const why = `on other machines: a snapshot of ${about.members.length} members' data`;
@@ -84,10 +84,10 @@ async function placeOf(
     return { dir, wal: exists(`${dir}/member/wal`) ? undefined : (await names()).find(isSame)?.wal, why };
   };
   if (typed !== undefined) return await asNamed(typed, "");
-  const known = node ? inManifest({ node }) : [];
-  const sure = [...known, ...usual].filter(holdsData);
-  if (known.some(holdsData) && new Set(sure.map(({ dir }) => keyOf(dir))).size === 1)
-    return asPlace(known[0]!, known);
+  const namedFolders = node ? inManifest({ node }) : [];
+  const sure = [...namedFolders, ...usual].filter(holdsData);
+  if (namedFolders.some(holdsData) && new Set(sure.map(({ dir }) => keyOf(dir))).size === 1)
+    return asPlace(namedFolders[0]!, namedFolders);
   const named = await names();
   const candidates = uniqueFolders([...named, ...usual].filter(holdsData));
   const found = attempt(() => choose({ named, candidates, node }));
@@ -238,30 +238,30 @@ interface Judged {
 function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node | undefined): Judged {
   const names = named.filter((one) => keyOf(one.dir) === keyOf(folders.dir));
   const sources = names.map((one) => `named by ${one.by}`);
-  const known = { folders, isNamed: names.length > 0, starts: names.some((one) => one.starts) };
+  const folder = { folders, isNamed: names.length > 0, starts: names.some((one) => one.starts) };
   const addresses = node?.addresses ?? [];
-  const seen = attempt(() => {
+  const identity = attempt(() => {
     using data = readFolders(folders);
     const { clusterId, memberId, revision, lastWrite: written } = data;
     const ids = { same: `${clusterId} ${memberId}`, revision, written };
     return { ids, member: ownMember(data, addresses), ca: caFitsKubelet(data, node) };
   });
-  if (seen instanceof Fail)
+  if (identity instanceof Fail)
     return {
-      ...known,
+      ...folder,
       ids: undefined,
       isOwn: false,
       ca: "unknown",
-      words: [...sources, `cannot be read: ${seen.message}`].join(", "),
+      words: [...sources, `cannot be read: ${identity.message}`].join(", "),
     };
-  const { ids, member, ca } = seen;
+  const { ids, member, ca } = identity;
   const words = [
     ...sources,
     memberWords(member, addresses),
     CA_WORDS[ca],
     `revision ${ids.revision}, last write ${ids.written.toISOString()}`,
   ];
-  return { ...known, ids, isOwn: member !== undefined, ca, words: words.join(", ") };
+  return { ...folder, ids, isOwn: member !== undefined, ca, words: words.join(", ") };
 }
 
 function memberWords(member: Member | undefined, addresses: readonly string[]): string {

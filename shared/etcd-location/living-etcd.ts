@@ -54,11 +54,11 @@ export async function etcdElsewhere(
  * As this repair's copy tells it: once the kubelet has started, no container of an API server names etcd, and its
  * manifest comes in part 2.
  */
-function homeBefore(seen: Parameters<typeof etcdHome>[0]): EtcdHome | undefined {
+function homeBefore(input: Parameters<typeof etcdHome>[0]): EtcdHome | undefined {
   const [rescue] = foldersWithData();
   if (!rescue) return undefined;
   using data = readRescued(rescue, undefined);
-  return data.elsewhere && { ...etcdHome({ ...seen, data }), runs: "elsewhere" };
+  return data.elsewhere && { ...etcdHome({ ...input, data }), runs: "elsewhere" };
 }
 
 /** Errors: Refused with the way, if it cannot be reached, or is not this cluster's. */
@@ -71,9 +71,9 @@ async function reach(
   if (hosts.length === 0) throw unknownPlace();
   const pairs = pairsHere(client);
   const valid = pairs.filter(({ cert }) => isValidNow(infoOf(readText(cert))!));
-  const seen = valid.length > 0 ? await firstAnswer(hosts, valid) : undefined;
-  if (!seen || seen instanceof Fail) throw await whyUnread(hosts, { client, pairs, silence: seen });
-  const { endpoint, files, etcd, status } = seen;
+  const answer = valid.length > 0 ? await firstAnswer(hosts, valid) : undefined;
+  if (!answer || answer instanceof Fail) throw await whyUnread(hosts, { client, pairs, silence: answer });
+  const { endpoint, files, etcd, status } = answer;
   const members = await etcd.members();
   const fd = await inMemory(etcd, status);
   const about = {

@@ -66,24 +66,25 @@ export async function ranHere(
   uids: ReadonlySet<string>,
   { node, all }: { node: Node; all?: readonly Container[] | undefined },
 ): Promise<Ran[]> {
-  const known = uids.size > 0 ? (all ?? (await containersInTime(node))) : [];
-  const own = known
+  const containers = uids.size > 0 ? (all ?? (await containersInTime(node))) : [];
+  const own = containers
     .filter(({ podUid }) => isStaticUid(podUid) && uids.has(podUid))
     .sort((a, b) => a.created.getTime() - b.created.getTime());
   const newest = new Map(own.map((one) => [`${one.podUid}/${one.name}`, one]));
   const looks = [...newest.values()].map(async ({ name, podUid, running, id }) => {
-    const seen = await attemptLater(() => inspect(node.runtimeEndpoint, id));
-    if (seen instanceof Fail) say(`${name}: read from its mirror pod, not its container: ${seen.message}`);
-    return { name, podUid, running, ...(seen instanceof Fail ? NOTHING_TOLD : seen) };
+    const container = await attemptLater(() => inspect(node.runtimeEndpoint, id));
+    if (container instanceof Fail)
+      say(`${name}: read from its mirror pod, not its container: ${container.message}`);
+    return { name, podUid, running, ...(container instanceof Fail ? NOTHING_TOLD : container) };
   });
   return await Promise.all(looks);
 }
 
 /** Those in a container of kube-system, or in a unit of the host. */
 export function processesOf(name: string, all: readonly Container[], byName = pidsByName()): SeenProcess[] {
-  const known = knownHere(all);
+  const pods = knownHere(all);
   return pidsNamed(name, byName).flatMap((pid) => {
-    const owner = processOwner(pid, name, known);
+    const owner = processOwner(pid, name, pods);
     if (!may(owner.source, "files")) return [];
     const words = (file: string) => {
       const path = `/proc/${pid}/${file}`;

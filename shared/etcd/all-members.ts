@@ -175,14 +175,14 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
  * A member that was offline does not know this revision until it has received all that was written meanwhile.
  */
 async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
-  let seen = 0;
+  let count = 0;
   const isThere = async () => {
-    seen = (await theirs.status()).revision;
-    return seen >= revision;
+    count = (await theirs.status()).revision;
+    return count >= revision;
   };
   await waitFor(`etcd on ${name} to catch up with revision ${revision}`, isThere, {
     seconds: 120,
-    progress: () => seen,
+    progress: () => count,
     hint: shell`crictl logs of etcd on ${name}; then run the same line again`,
   });
 }
@@ -271,7 +271,7 @@ export function renewalSeconds(lease: Uint8Array): number {
 async function refuseSignsOfLife(
   client: EtcdClient,
   cp: ControlPlaneNode,
-  { gone, ...said }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
+  { gone, ...lostOptions }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
 ) {
   // a member that never started has no data and no kubelet
   const nodes = gone.filter((peer) => !isNameless(peer));
@@ -286,17 +286,17 @@ async function refuseSignsOfLife(
     const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
     const renews = nodes.find((_, i) => !now[i]!.equals(before[i]!))?.name;
     const answers = shown.filter(
-      (peer) => isOwnEtcd(peer) || (peer.shows !== "nothing" && !said.lostOn.includes(peer.name)),
+      (peer) => isOwnEtcd(peer) || (peer.shows !== "nothing" && !lostOptions.lostOn.includes(peer.name)),
     );
     return (renews !== undefined || answers.length > 0) && { renews, answers };
   };
   const options = { seconds: Math.max(...before.map(renewalSeconds)), hint: "wait: it ends by itself" };
-  const seen = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
-  if (!seen) return;
-  refuseLiving(seen.answers, said, cp);
-  throw new Refused(`${seen.renews} is not lost: its kubelet renews its Lease`, {
+  const signs = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
+  if (!signs) return;
+  refuseLiving(signs.answers, lostOptions, cp);
+  throw new Refused(`${signs.renews} is not lost: its kubelet renews its Lease`, {
     unchanged: true,
-    hint: `type the line without that name: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If that node shall go all the same, first run there: systemctl stop kubelet`,
+    hint: `type the line without that name: ${again({}, { of: "02-control-plane", less: [signs.renews!] })}. If that node shall go all the same, first run there: systemctl stop kubelet`,
   });
 }
 

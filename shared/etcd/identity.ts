@@ -31,13 +31,13 @@ export interface ProvedEtcd extends Asked {
   members: LiveMember[];
 }
 
-/** `known`: its status, if it is asked already. Errors: Fail with the first difference. Writes nothing. */
+/** `given`: its status, if it is asked already. Errors: Fail with the first difference. Writes nothing. */
 export async function proveSameEtcd(
   client: EtcdClient,
   { data, cluster, facts }: SameEtcd,
-  known?: EtcdStatus,
+  given?: EtcdStatus,
 ): Promise<ProvedEtcd> {
-  const status = known ?? (await client.status());
+  const status = given ?? (await client.status());
   const members = await client.members();
   const keys = await client.keys();
   // keys without a lease must still exist however much time has passed
@@ -83,11 +83,11 @@ export async function askOthers(
   facts: ClusterFacts,
 ): Promise<Asked> {
   // the data has the old address of a member that moved and was not updated yet
-  const known = members.map((member) => ({
+  const identified = members.map((member) => ({
     ...member,
     ...data.members.find(({ id }) => id === member.id),
   }));
-  const others = known.filter(
+  const others = identified.filter(
     (member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress,
   );
   const replies = await Promise.allSettled(

@@ -35,20 +35,20 @@ interface OtherMembers {
 
 /**
  * Names the other control plane nodes on which etcd runs. Errors: Refused if one of them cannot share an etcd
- * CA with this node, and if it is not clear who answers, unless the operator has checked there (`said`, now
+ * CA with this node, and if it is not clear who answers, unless the operator has checked there (`saved`, now
  * or before). New keys are irreversible, so for them only `typed` counts.
  */
 export async function lookAtPeers(
   cp: ControlPlaneNode,
   actions: readonly PkiAction[],
-  { typed, said }: { typed: readonly string[]; said: readonly string[] },
+  { typed, saved }: { typed: readonly string[]; saved: readonly string[] },
 ) {
   // naming this node gives up the keys in its processes
   refuseUnknownNodes({ without: [], lost: typed.filter((name) => name !== cp.node.name) }, cp);
   const makesKeys = actions.some(({ todo }) => todo === "make");
-  const lostOn = makesKeys ? typed : said;
-  const known = await peersOf(cp);
-  const peers = makesKeys ? await heardPeers(known, lostOn, cp.facts) : known;
+  const lostOn = makesKeys ? typed : saved;
+  const allPeers = await peersOf(cp);
+  const peers = makesKeys ? await heardPeers(allPeers, lostOn, cp.facts) : allPeers;
   const server = cp.facts.externalEtcd?.elsewhere ? "kube-apiserver" : "etcd";
   for (const { name, host, shows } of peers) say(`${name}, ${host}: ${shownWords(shows, server)}`);
   const alive = peers.filter(isOwnEtcd);

@@ -158,7 +158,7 @@ export async function proveOwnEtcd(
     await proveUnit(cp);
     const all = await peersOf(cp);
     return {
-      ...seen(
+      ...peersSeen(
         all,
         all.filter((peer) => !isOwnEtcd(peer)),
       ),
@@ -173,10 +173,10 @@ export async function proveOwnEtcd(
   refuseNeverStarted(data.members, silent);
   if (!quorum.isEnough) {
     say(`etcd runs here. It answers when ${quorum.words} run; now ${quorum.running}`);
-    return { ...seen(peers, silent), answers: false };
+    return { ...peersSeen(peers, silent), answers: false };
   }
   const status = client && (await toLead(client, limit(cp)));
-  if (!client || !status) return { ...seen(peers, silent), answers: true };
+  if (!client || !status) return { ...peersSeen(peers, silent), answers: true };
   refuseLearner(status, cp);
   const { proofs, members } = await proveSameEtcd(client, cp, status);
   for (const proof of proofs) say(proof);
@@ -184,11 +184,11 @@ export async function proveOwnEtcd(
   const membersOf = (some: readonly Peer[]) =>
     some.filter(({ id }) => members.some((member) => member.id === id));
   for (const peer of membersOf(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));
-  return { ...seen(membersOf(peers), membersOf(silent)), answers: true };
+  return { ...peersSeen(membersOf(peers), membersOf(silent)), answers: true };
 }
 
 /** Their names: nobody goes to those that never started, or are away. */
-function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "peers" | "silent"> {
+function peersSeen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "peers" | "silent"> {
   const away = wordsOf("without").map(({ value }) => value);
   const nodes = (some: readonly Peer[]) =>
     some.flatMap((peer) => (isNameless(peer) || away.includes(peer.name) ? [] : peer.name));
@@ -228,8 +228,8 @@ export async function copyBySnapshot(
   if (mode.dryRun) return say(`would save a snapshot of etcd at ${client.endpoint} to ${to}`);
   const { revision } = await client.status();
   const live = await client.members();
-  const known = ({ id }: LiveMember) => data.members.find((member) => member.id === id);
-  const members = live.map((member) => ({ ...member, ...known(member), name: member.name }));
+  const memberInData = ({ id }: LiveMember) => data.members.find((member) => member.id === id);
+  const members = live.map((member) => ({ ...member, ...memberInData(member), name: member.name }));
   const about: SnapshotOf = {
     ...{ clusterId: data.clusterId, memberId: data.memberId, members },
     ...(data.elsewhere && { elsewhere: { ...data.elsewhere, members } }),

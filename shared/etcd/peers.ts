@@ -205,15 +205,15 @@ export interface Survey {
 
 /** `peers`: where they are asked already. */
 export async function survey(cp: Here, peers?: readonly Peer[]): Promise<Survey> {
-  const seen = await Promise.all(
+  const answers = await Promise.all(
     (peers ?? (await peersOf(cp))).map(async (peer) => ({
       ...peer,
       refuses: peer.shows === "ours" && (await refusesUs(peer, cp.facts)),
     })),
   );
-  const silent = seen.filter(({ shows, refuses }) => shows !== "ours" || refuses);
+  const silent = answers.filter(({ shows, refuses }) => shows !== "ours" || refuses);
   const quorum = quorumOf(cp.data.members, ({ id }) => !silent.some((peer) => peer.id === id));
-  return { peers: seen, silent, quorum };
+  return { peers: answers, silent, quorum };
 }
 
 interface Quorum {

@@ -39,16 +39,16 @@ function refusalToAsk(cp: ControlPlaneNode): Refused | undefined {
  * Whether it serves others, only they can say.
  */
 export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail | undefined> {
-  const known = refusalToAsk(cp) ?? noUser(cp, fail);
-  if (!known && !(fail instanceof EtcdRefusal)) return undefined;
-  return (await ownEtcdRuns(cp)) ? (known ?? fail) : undefined;
+  const refusal = refusalToAsk(cp) ?? noUser(cp, fail);
+  if (!refusal && !(fail instanceof EtcdRefusal)) return undefined;
+  return (await ownEtcdRuns(cp)) ? (refusal ?? fail) : undefined;
 }
 
 /** Why etcd did not answer part 2, if it lives; else the same Fail. */
 export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail> {
   const cause = fail.cause instanceof Fail ? fail.cause : fail;
-  const known = noUser(cp, cause);
-  if (known) return known;
+  const refusal = noUser(cp, cause);
+  if (refusal) return refusal;
   const lives = cause instanceof EtcdRefusal && (await survey(cp)).quorum.isEnough;
   return lives ? noAnswer(cause, await ownContainer(cp)) : fail;
 }

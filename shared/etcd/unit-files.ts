@@ -106,7 +106,7 @@ async function systemctlEtcd(verb: "stop" | "restart") {
 }
 
 /** Folders in which some of them are made, as they were. */
-export async function keepUnitFiles({ cp, unitRestarts }: Looked) {
+export async function keepUnitFiles({ cp, unitRestarts }: UnitInput) {
   const { toMake = [] } = cp.facts.externalEtcd ?? {};
   const pairs = unitRestarts ? cp.facts.etcdCa!.pairs : [];
   const folders = new Set([...toMake, ...pairs].map(({ cert }) => dirname(cert)));
@@ -114,7 +114,7 @@ export async function keepUnitFiles({ cp, unitRestarts }: Looked) {
     if (exists(folder)) await copyLargeTree(folder, `${cp.rescue.dir}/before${folder}`);
 }
 
-interface Looked {
+interface UnitInput {
   cp: ControlPlaneNode;
   unitRestarts: boolean;
 }
@@ -123,7 +123,7 @@ interface Looked {
  * An etcd that runs on is asked afterwards. Errors: as `proveUnit`; Refused if it was started with another CA: then
  * what was issued is gone again.
  */
-export async function makeUnitFiles({ cp, unitRestarts }: Looked) {
+export async function makeUnitFiles({ cp, unitRestarts }: UnitInput) {
   const { externalEtcd, etcdCa } = cp.facts;
   const files = externalEtcd?.toMake ?? [];
   const isPlanned = ({ cert }: EtcdClientFiles) => files.some(({ issue }) => issue?.cert === cert);
@@ -209,7 +209,7 @@ async function namesFor({ data, node, cluster, facts }: ControlPlaneNode, caPem:
   const texts = list(folder).map((name) =>
     /\.(pem|crt)$/.test(name) ? readable(`${folder}/${name}`) : undefined,
   );
-  const known = [...shown, ...texts].flatMap((pem) => {
+  const hashes = [...shown, ...texts].flatMap((pem) => {
     const info = infoOf(pem);
     return info && !info.isCa && signedBy(info.pem, caPem) ? [...info.sans.dns, ...info.sans.ips] : [];
   });
@@ -222,7 +222,7 @@ async function namesFor({ data, node, cluster, facts }: ControlPlaneNode, caPem:
   ];
   const hosts = data.members.flatMap(memberHosts);
   const own = [facts.advertiseAddress, hostOf(facts.externalEtcd!.server)];
-  return names(["localhost", "127.0.0.1", "::1", ...nodes, ...service, ...hosts, ...own, ...known]);
+  return names(["localhost", "127.0.0.1", "::1", ...nodes, ...service, ...hosts, ...own, ...hashes]);
 }
 
 const isKey = (path: string) => /key(\.\w+)?$/.test(path);

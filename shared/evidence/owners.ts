@@ -40,12 +40,12 @@ export function knownHere(containers: readonly Container[]) {
  * The owner of a process with the name `name`: "kube-apiserver", "kubelet". A process that has exited is
  * "another process".
  */
-export function processOwner(pid: number, name: string, known: KnownPods): ProcessOwner {
-  const folders = foldersOf(pid, known);
+export function processOwner(pid: number, name: string, knownPods: KnownPods): ProcessOwner {
+  const folders = foldersOf(pid, knownPods);
   if (!folders) return { source: "another process", is: "a process without a cgroup" };
-  if (isUnit(folders, name, known))
+  if (isUnit(folders, name, knownPods))
     return { source: "a control plane process", is: `the unit ${name}.service of this node` };
-  const pod = podOf(namedBy(folders, known), known);
+  const pod = podOf(namedBy(folders, knownPods), knownPods);
   if (!pod)
     return {
       source: "another process",
@@ -92,15 +92,15 @@ export interface StoppedProcess {
  * notice them, and nothing continues them: a probe may only read a file. Leaves out processes of a terminal,
  * where somebody has typed Ctrl-Z.
  */
-export function stoppedProcesses(known: KnownPods): StoppedProcess[] {
+export function stoppedProcesses(knownPods: KnownPods): StoppedProcess[] {
   const pids = list("/proc").filter((pid) => /^\d+$/.test(pid));
   return pids.flatMap((pid) => {
     const [, comm = "", state, terminal] =
       /^\d+ \((.*)\) (\S) \S+ \S+ \S+ (\S+) /s.exec(hostText(`/proc/${pid}/stat`) ?? "") ?? [];
     if (state !== "T" || terminal !== "0") return [];
-    const named = namedBy(foldersOf(Number(pid), known) ?? [], known);
+    const named = namedBy(foldersOf(Number(pid), knownPods) ?? [], knownPods);
     if (!named?.uid) return [];
-    const pod = podOf(named, known);
+    const pod = podOf(named, knownPods);
     const isManager = comm === MANAGER.slice(0, COMM) && pod !== undefined && isOf(pod, MANAGER);
     const podWords = pod ? inWords(pod) : `the pod with the UID ${named.uid}`;
     return [
@@ -115,12 +115,12 @@ const MANAGER = "kube-controller-manager";
  * Only root puts a unit into a slice right below the root; a user's own units are in
  * user.slice/user-N.slice/…, pods in kubepods.slice.
  */
-function isUnit([slice = "", ...unit]: readonly string[], name: string, known: KnownPods): boolean {
+function isUnit([slice = "", ...unit]: readonly string[], name: string, knownPods: KnownPods): boolean {
   return (
     /^[a-z]+\.slice$/.test(slice) &&
     slice !== "kubepods.slice" &&
     unit.join("/") === `${name}.service` &&
-    areRoots([slice], known)
+    areRoots([slice], knownPods)
   );
 }
 
@@ -128,23 +128,23 @@ function isUnit([slice = "", ...unit]: readonly string[], name: string, known: K
 const POD = /(?:^|-)pod([0-9a-f][0-9a-f_-]{31,35})(?:\.|$)/;
 const CONTAINER = /[0-9a-f]{64}/;
 
-type Named = Record<"uid" | "id", string | undefined>;
+type OwnerIds = Record<"uid" | "id", string | undefined>;
 
 /**
  * Only the first folder with such a name counts, and the first id: a container may have made and named the
  * folders below, and its own may be its user namespace's. Undefined if a user may have made one of the
  * folders above.
  */
-function namedBy(folders: readonly string[], known: KnownPods): Named | undefined {
+function namedBy(folders: readonly string[], knownPods: KnownPods): OwnerIds | undefined {
   const at = folders.findIndex((one) => POD.test(one) || CONTAINER.test(one));
   const uid = POD.exec(folders[at] ?? "")?.[1]?.replaceAll("_", "-");
   // a process is never directly in the pod's folder, only in a container's below it
   if (at < 0 || (uid && at === folders.length - 1)) return undefined;
   const id = CONTAINER.exec(folders.slice(at).join("/"))?.[0];
-  return areRoots(folders.slice(0, uid ? at + 1 : at), known) ? { uid, id } : undefined;
+  return areRoots(folders.slice(0, uid ? at + 1 : at), knownPods) ? { uid, id } : undefined;
 }
 
-function podOf(named: Named | undefined, { containers, records }: KnownPods): PodOfProcess | undefined {
+function podOf(named: OwnerIds | undefined, { containers, records }: KnownPods): PodOfProcess | undefined {
   if (!named) return undefined;
   const container = containers.find(({ id }) => id === named.id);
   if (container)

@@ -48,21 +48,21 @@ interface CaCopy {
   is: "the cluster's" | "new in this repair" | "another CA" | "not compared" | "unreadable";
 }
 
-type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
+type KeyFacts = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
 
 /**
- * `known`: nothing on a worker, and where etcd's data is lost. There kube-system's pods know the CA: the
+ * `keyFacts`: nothing on a worker, and where etcd's data is lost. There kube-system's pods know the CA: the
  * cluster has given it to them.
  */
-export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
-  const certificatesDir = known?.certificatesDir ?? certificatesDirOn(node);
-  const stored = known?.cluster && {
-    text: known.cluster.oldCaPem,
+export function clusterCaSeen(node: Node, keyFacts?: KeyFacts): ClusterCa {
+  const certificatesDir = keyFacts?.certificatesDir ?? certificatesDirOn(node);
+  const stored = keyFacts?.cluster && {
+    text: keyFacts.cluster.oldCaPem,
     from: `${CLUSTER_CA_SOURCE} in etcd's data`,
   };
   const { text, from } = stored ?? inPods(node, certificatesDir) ?? { text: "", from: "" };
   const hashes = [...trustedKeys(text)];
-  const other = known && repairHasBegun(known) ? "new in this repair" : "another CA";
+  const other = keyFacts && repairHasBegun(keyFacts) ? "new in this repair" : "another CA";
   const copies = copiesOn(node, certificatesDir).map(({ what, pem }): CaCopy => {
     const own = pem instanceof Fail ? [] : [...trustedKeys(pem)];
     const [hash] = own;
@@ -104,14 +104,14 @@ export interface StrangeCa {
   older: boolean;
 }
 
-export function strangeCa(known: Known): StrangeCa | undefined {
-  const { cluster, facts, certificatesDir } = known;
+export function strangeCa(keyFacts: KeyFacts): StrangeCa | undefined {
+  const { cluster, facts, certificatesDir } = keyFacts;
   if (!cluster || examine(certRow("ca"), facts, { certificatesDir }).state !== "ok") return undefined;
   const pem = caText("ca", certificatesDir)!;
   const hash = certInfo(pem).publicKeyHash;
   if (knowsCa(cluster.oldCaPem, pem) || infosIn(cluster.oldCaPem).length === 0) return undefined;
   const older = foreignCa(pem, cluster.oldCaPem) !== undefined;
-  return older || !repairHasBegun(known) ? { hash, older } : undefined;
+  return older || !repairHasBegun(keyFacts) ? { hash, older } : undefined;
 }
 
 /**

@@ -56,25 +56,25 @@ export function lookAtControlPlaneNode(
   const { dir: dataDir, apiServer, living, unreached } = etcd;
   const home = etcdHome({ node, dataDir, data: repair.data, cluster, apiServer, living });
   const places = { certificatesDir: cluster.certificatesDir, etcdCa: etcdCaOf(home), asideDir };
-  const known = { ...repair, etcd, cluster, home, ...places };
+  const clusterRead = { ...repair, etcd, cluster, home, ...places };
   if (isNotForParts(home))
-    return { ...known, obstacle: withoutDataFail({ etcd: home, from: [], unreached }, node, dataDir) };
+    return { ...clusterRead, obstacle: withoutDataFail({ etcd: home, from: [], unreached }, node, dataDir) };
   const nodeless = home.runs === "unit" && node && nodelessMembers(repair.data, node.addresses);
-  if (nodeless && nodeless.length > 0) return { ...known, obstacle: nodelessFail(nodeless) };
-  return node ? withFacts({ ...known, ...repair, cluster }, ownNode(node, cluster)) : known;
+  if (nodeless && nodeless.length > 0) return { ...clusterRead, obstacle: nodelessFail(nodeless) };
+  return node ? withFacts({ ...clusterRead, ...repair, cluster }, ownNode(node, cluster)) : clusterRead;
 }
 
-type Looked = PartialFacts & Repair & { cluster: Cluster };
+type ClusterRead = PartialFacts & Repair & { cluster: Cluster };
 
-function withFacts(known: Looked, node: Node): PartialFacts {
-  const { data, dataFrom, rescue, earlier, cluster, asideDir, etcd } = known;
-  const facts = attempt(() => factsFor(node, cluster, data, known.home));
-  if (facts instanceof Fail) return { ...known, obstacle: facts };
+function withFacts(clusterRead: ClusterRead, node: Node): PartialFacts {
+  const { data, dataFrom, rescue, earlier, cluster, asideDir, etcd } = clusterRead;
+  const facts = attempt(() => factsFor(node, cluster, data, clusterRead.home));
+  if (facts instanceof Fail) return { ...clusterRead, obstacle: facts };
   const { dir, wal, apiServer, living } = etcd;
   const folders = { dir, wal, apiServer, ...(living && { living }) };
   const repair = { data, dataFrom, rescue, ...(earlier && { earlier }) };
   const place = { ...repair, node, etcd: folders, cluster, facts, asideDir };
-  return reachedAt(known, place, endpointSeen(place));
+  return reachedAt(clusterRead, place, endpointSeen(place));
 }
 
 /** The same, where NAT may lead this machine's address here. `given`: the operator's --endpoint. */
@@ -83,14 +83,14 @@ export async function lookPastNat(
   node: Node | undefined,
   given?: string,
 ): Promise<PartialFacts> {
-  const known = lookAtControlPlaneNode(etcd, node);
-  const { obstacle, ...rest } = known;
-  if (!node || !(obstacle instanceof HasMoved)) return known;
-  const looked = rest as Looked;
+  const partialFacts = lookAtControlPlaneNode(etcd, node);
+  const { obstacle, ...rest } = partialFacts;
+  if (!node || !(obstacle instanceof HasMoved)) return partialFacts;
+  const looked = rest as ClusterRead;
   const own = ownNode(node, looked.cluster);
   const isHere = await natLeadsHere(obstacle.at, { ...looked, node: own }, given);
   const nat = obstacle.at.host;
-  return isHere ? withFacts(looked, { ...own, nat, addresses: [...own.addresses, nat] }) : known;
+  return isHere ? withFacts(looked, { ...own, nat, addresses: [...own.addresses, nat] }) : partialFacts;
 }
 
 interface Asked {
@@ -112,8 +112,10 @@ export async function askControlPlaneNode(
   { given, all, asRan = true }: Asked = {},
 ): Promise<PartialFacts> {
   const looked = await lookPastNat(etcd, node, given);
-  const known = asRan ? await withRan(looked, all) : looked;
-  return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
+  const partialFacts = asRan ? await withRan(looked, all) : looked;
+  return partialFacts.cp
+    ? reachedAt(partialFacts, partialFacts.cp, await askedEndpoint(partialFacts.cp, given))
+    : partialFacts;
 }
 
 function nodelessFail(members: readonly Member[]): Refused {
@@ -128,34 +130,37 @@ function nodelessFail(members: readonly Member[]): Refused {
 function withOwn(cluster: Cluster, data: EtcdData, node: Node | undefined): Cluster {
   const name = node && ownNode(node, cluster).name;
   const member = node && ownMember(data, node.addresses);
-  const roleOf = ({ onlyLabelled: _, former: __, ...known }: KnownNode): KnownNode => ({
-    ...known,
+  const roleOf = ({ onlyLabelled: _, former: __, ...fields }: KnownNode): KnownNode => ({
+    ...fields,
     controlPlane: true,
-    places: [...new Set([...known.places, ...(member ? memberHosts(member) : [])])],
+    places: [...new Set([...fields.places, ...(member ? memberHosts(member) : [])])],
   });
-  return { ...cluster, nodes: cluster.nodes.map((known) => (known.name === name ? roleOf(known) : known)) };
+  return {
+    ...cluster,
+    nodes: cluster.nodes.map((knownNode) => (knownNode.name === name ? roleOf(knownNode) : knownNode)),
+  };
 }
 
 function reachedAt(
-  known: PartialFacts,
+  partialFacts: PartialFacts,
   place: Omit<ControlPlaneNode, "endpoint">,
   endpoint: EndpointSeen,
 ): PartialFacts {
   const cluster = { ...place.cluster, endpoint: endpoint.value };
   const facts = withEndpoint(place, endpoint);
-  return { ...known, cluster, facts, cp: { ...place, cluster, facts, endpoint } };
+  return { ...partialFacts, cluster, facts, cp: { ...place, cluster, facts, endpoint } };
 }
 
-async function withRan(known: PartialFacts, all: Asked["all"]): Promise<PartialFacts> {
-  const { cp } = known;
+async function withRan(partialFacts: PartialFacts, all: Asked["all"]): Promise<PartialFacts> {
+  const { cp } = partialFacts;
   const pods = cp && attempt(() => findMirrorPods(cp.data, cp.node.name));
-  if (!pods || pods instanceof Fail) return known;
+  if (!pods || pods instanceof Fail) return partialFacts;
   const uids = new Set(pods.flatMap(({ pod }) => pod.metadata.annotations?.[HASH_ANNOTATION] ?? []));
   const ran = await ranHere(uids, { node: cp.node, all });
   // what part 1 has kept says more than a container that tells nothing
   const kept = readKeptJson<Ran[]>(ranFile(cp.rescue)) ?? [];
   const [told, silent] = [true, false].map((is) => ran.filter(({ args }) => args.length > 0 === is));
-  return { ...known, cp: { ...cp, ran: [...told!, ...kept, ...silent!] } };
+  return { ...partialFacts, cp: { ...cp, ran: [...told!, ...kept, ...silent!] } };
 }
 
 /** A kubelet that starts removes the containers of pods that it does not know any more. */
@@ -181,15 +186,15 @@ export async function placeHere(typed: string | undefined, { asRan = true }: Pic
 
 type PlaceHere = Awaited<ReturnType<typeof placeHere>>;
 
-/** `seen`: where it was looked at already. */
-export type HowToRead = Pick<Asked, "given" | "asRan"> & { seen?: PlaceHere };
+/** `placeRead`: where it was looked at already. */
+export type HowToRead = Pick<Asked, "given" | "asRan"> & { placeRead?: PlaceHere };
 
 /** The same where all must be known. `typed`: --etcd-data. Errors: Fail as `placeHere`, and the obstacle. */
 export async function readControlPlaneNode(
   typed: string | undefined,
-  { seen, ...asked }: HowToRead = {},
+  { placeRead, ...asked }: HowToRead = {},
 ): Promise<ControlPlaneNode> {
-  const { node, place, all } = seen ?? (await placeHere(typed, asked));
+  const { node, place, all } = placeRead ?? (await placeHere(typed, asked));
   const { cp, obstacle, data, cluster, certificatesDir } = await askControlPlaneNode(place, node, {
     ...asked,
     all,

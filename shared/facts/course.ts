@@ -9,7 +9,7 @@ import { shell, signalLine } from "../shell-line.ts";
 import { otherControlPlanes } from "./other-control-planes.ts";
 
 /** This decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not so. */
-export interface Known {
+export interface RepairState {
   /** Part 1 makes new ones, or has made them. */
   lost?: readonly string[];
   /** 00-salvage brings other lost keys back. */
@@ -45,7 +45,7 @@ export const NONE_LOST: LostNodes = { names: [], away: [], controlPlanes: [], si
 export type OldSaKey = "here" | "in tokens" | "lost";
 
 interface Row {
-  if: (known: Known) => boolean;
+  if: (state: RepairState) => boolean;
   /** Where it is one command, whatever is known. */
   typed?: (lost: readonly string[]) => string;
   /** Unset: it is typed on this node. */
@@ -63,38 +63,38 @@ const deleteNodes = (names: readonly string[]) =>
   shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${names}`;
 
 const always = () => true;
-const several = ({ others = [] }: Known) => others.length > 0;
-const option = ({ lost = [] }: Known) => newCasOption(lost);
+const several = ({ others = [] }: RepairState) => others.length > 0;
+const option = ({ lost = [] }: RepairState) => newCasOption(lost);
 /** Somebody beside the control plane nodes trusts what is made new. */
-const isNew = (known: Known) => option(known) === "--new-cas";
+const isNew = (state: RepairState) => option(state) === "--new-cas";
 /** All members need it at the same time: those under the old one refuse it. */
-const makesEtcdCa = ({ lost = [] }: Known) =>
+const makesEtcdCa = ({ lost = [] }: RepairState) =>
   ["etcd-ca", certRow("etcd-ca").file].some((name) => lost.includes(name));
-const onlyExpired = (known: Known) => known.expired === "all" && option(known) === "" && !known.found;
-const keepsTokens = ({ lost = [], oldKey = "lost" }: Known) => lost.includes("sa") && oldKey !== "lost";
+const onlyExpired = (state: RepairState) => state.expired === "all" && option(state) === "" && !state.found;
+const keepsTokens = ({ lost = [], oldKey = "lost" }: RepairState) => lost.includes("sa") && oldKey !== "lost";
 
 // biome-ignore format: a table
 export const TASKS = {
-  hold:               { if: (known) => !onlyExpired(known) },
-  look:               { if: (known) => several(known) && !onlyExpired(known) && !known.found && !isNew(known) },
-  "look-around":      { if: (known) => several(known) && isNew(known) },
+  hold:               { if: (state) => !onlyExpired(state) },
+  look:               { if: (state) => several(state) && !onlyExpired(state) && !state.found && !isNew(state) },
+  "look-around":      { if: (state) => several(state) && isNew(state) },
   salvage:            { if: ({ found = false }) => found },
-  "token-key":        { if: (known) => keepsTokens(known) && known.oldKey === "in tokens" },
-  "end-etcd":         { if: (known) => several(known) && makesEtcdCa(known) },
+  "token-key":        { if: (state) => keepsTokens(state) && state.oldKey === "in tokens" },
+  "end-etcd":         { if: (state) => several(state) && makesEtcdCa(state) },
   "new-cas":          { if: isNew },
-  "old-cas":          { if: (known) => option(known) === "" },
-  "new-internal-cas": { if: (known) => option(known) === "--new-internal-cas" },
-  "hand-over":        { if: (known) => several(known) && !onlyExpired(known) },
-  unpack:             { if: (known) => several(known) && !onlyExpired(known) },
+  "old-cas":          { if: (state) => option(state) === "" },
+  "new-internal-cas": { if: (state) => option(state) === "--new-internal-cas" },
+  "hand-over":        { if: (state) => several(state) && !onlyExpired(state) },
+  unpack:             { if: (state) => several(state) && !onlyExpired(state) },
   "etcd-there":       { if: several },
-  "old-key-there":    { if: (known) => several(known) && keepsTokens(known) },
+  "old-key-there":    { if: (state) => several(state) && keepsTokens(state) },
   "control-plane":    { if: always, typed: () => command("02-control-plane"), says: true },
   open:               { if: always, typed: () => command("03-workers open"), says: true },
   join:               { if: ({ lost = [], expired = "none", caEnded }) => lost.includes("ca") || expired !== "none" || caEnded === true },
   close:              { if: always, typed: () => command("03-workers close"), says: true },
   "delete-nodes":     { if: ({ leavesOut = false }) => leavesOut, typed: deleteNodes },
-  tokens:             { if: (known) => isNew(known) || known.caEnded === true, typed: () => command("04-sa-tokens"), says: true },
-  retire:             { if: (known) => keepsTokens(known) || known.oldKey === "here", typed: () => command("04-sa-tokens retire"), on: EACH },
+  tokens:             { if: (state) => isNew(state) || state.caEnded === true, typed: () => command("04-sa-tokens"), says: true },
+  retire:             { if: (state) => keepsTokens(state) || state.oldKey === "here", typed: () => command("04-sa-tokens retire"), on: EACH },
   verify:             { if: always, typed: () => command("05-verify"), says: true },
   backup:             { if: always },
   "backup-there":     { if: several },
@@ -113,14 +113,14 @@ export function isTask(word: string): word is Task {
 }
 
 /** The way to the proof, and behind it: from the damage, or from a later task on. */
-export function courseFrom(known: Known, first: Task = "hold"): Course {
+export function courseFrom(state: RepairState, first: Task = "hold"): Course {
   const tasks = Object.keys(TASKS).filter(isTask);
-  return tasks.slice(tasks.indexOf(first)).filter((task) => TASKS[task].if(known));
+  return tasks.slice(tasks.indexOf(first)).filter((task) => TASKS[task].if(state));
 }
 
 /** Open behind this task: up to the first whose script says what comes next. */
-export function behind(task: Task, known: Known, lost: readonly string[]): Todo[] {
-  const open = courseFrom({ ...known, leavesOut: lost.length > 0 }, task).filter((one) => one !== task);
+export function behind(task: Task, state: RepairState, lost: readonly string[]): Todo[] {
+  const open = courseFrom({ ...state, leavesOut: lost.length > 0 }, task).filter((one) => one !== task);
   const last = open.findIndex((one) => "says" in TASKS[one]);
   return open.slice(0, last + 1).flatMap((one) => todosOf(one, lost));
 }
@@ -216,9 +216,9 @@ function onOthers({ others }: Route, todo: Todo): Todo[] {
  * After `00-token-key`. `saKeyIsHere`: part 1 has made the new one. `carry`: what takes the old key to the
  * other control plane nodes.
  */
-export function afterTokenKey(seen: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
+export function afterTokenKey(tokenKey: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
   const part2 = { command: command("02-control-plane") };
-  return [...(seen.saKeyIsHere ? [] : [todoOfPart1(["sa"])]), ...seen.carry, part2];
+  return [...(tokenKey.saKeyIsHere ? [] : [todoOfPart1(["sa"])]), ...tokenKey.carry, part2];
 }
 
 export interface EtcdSeen {
@@ -269,13 +269,13 @@ function afterPart3({ caIsNew, caEnded = false, saKeyIsNew }: TrustSeen, route: 
  */
 export function afterControlPlane(
   route: Route,
-  seen: TrustSeen & { part3: boolean; reduced: readonly string[] },
+  trust: TrustSeen & { part3: boolean; reduced: readonly string[] },
 ): Todo[] {
   const part2 = { command: command("02-control-plane"), called: "part 2" };
   const open = { command: command("03-workers open") };
   return [
     ...onOthers(route, part2),
-    ...(seen.part3 ? [open] : [...closeOn(seen.reduced, route), ...afterPart3(seen, route)]),
+    ...(trust.part3 ? [open] : [...closeOn(trust.reduced, route), ...afterPart3(trust, route)]),
   ];
 }
 
@@ -293,17 +293,17 @@ export function closing(): Todo[] {
 /** After an `open` where no worker has to join. `closeOn`: where `close` still has something to do. */
 export function afterIdleOpen(
   route: Route,
-  seen: TrustSeen & { silentControlPlanes: readonly string[]; closeOn: readonly string[] },
+  trust: TrustSeen & { silentControlPlanes: readonly string[]; closeOn: readonly string[] },
 ): Todo[] {
-  if (seen.silentControlPlanes.length > 0)
-    return [{ command: command("02-control-plane"), on: seen.silentControlPlanes.join(", ") }];
-  return seen.closeOn.length > 0 ? closeOn(seen.closeOn, route) : afterPart3(seen, route);
+  if (trust.silentControlPlanes.length > 0)
+    return [{ command: command("02-control-plane"), on: trust.silentControlPlanes.join(", ") }];
+  return trust.closeOn.length > 0 ? closeOn(trust.closeOn, route) : afterPart3(trust, route);
 }
 
-export function afterClose(route: Route, seen: TrustSeen): Todo[] {
+export function afterClose(route: Route, trust: TrustSeen): Todo[] {
   return [
     ...onOthers(route, { command: command("03-workers close"), called: "the same" }),
-    ...afterPart3(seen, route),
+    ...afterPart3(trust, route),
   ];
 }
 

@@ -149,8 +149,12 @@ export function guestsOf({
   const members = data.members.flatMap(memberHosts).map(canonicalHost);
   const own = new Set([...cluster.nodes.flatMap(({ places }) => places), ...members]);
   const pods = findMirrorPods(data, node.name).map(({ pod }) => pod.spec);
-  const said = JSON.stringify([cluster.configuration, storedPlaces(data, cluster.configuration, 0), pods]);
-  return (ip) => !own.has(ip) && asMoved(said, new Map([[ip, "-"]])) !== said;
+  const cacheKey = JSON.stringify([
+    cluster.configuration,
+    storedPlaces(data, cluster.configuration, 0),
+    pods,
+  ]);
+  return (ip) => !own.has(ip) && asMoved(cacheKey, new Map([[ip, "-"]])) !== cacheKey;
 }
 
 function serverHost(server: string): string {
@@ -191,33 +195,36 @@ export function endpointSeen(place: EndpointPlace): EndpointSeen {
  * but never against a place that answers for the whole cluster. Errors: Refused where `given` is no place.
  */
 export async function askedEndpoint(place: EndpointPlace & Reached, given?: string): Promise<EndpointSeen> {
-  const { facts, cluster, endpoint: seen } = place;
+  const { facts, cluster, endpoint: choice } = place;
   if (given !== undefined && !isEndpoint(given))
     throw new Refused(`--endpoint "${given}" is no address`, {
       hint: `give HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
     });
-  const known = given === undefined ? seen : { ...seen, value: given, undecided: false };
-  const [places, { configs }] = [new Set(known.witnesses.map(({ place }) => place)), known];
-  const said = wordOf("endpoint")?.value;
-  const kept = given === undefined && said !== undefined && isEndpoint(said) ? said : undefined;
-  const usual = [urlOf(kept ?? known.value, facts), localServer(facts)];
-  if (!kept && places.size < 2 && configs.every(({ server }) => usual.includes(server))) return known;
+  const effective = given === undefined ? choice : { ...choice, value: given, undecided: false };
+  const [places, { configs }] = [new Set(effective.witnesses.map(({ place }) => place)), effective];
+  const saved = wordOf("endpoint")?.value;
+  const kept = given === undefined && saved !== undefined && isEndpoint(saved) ? saved : undefined;
+  const usual = [urlOf(kept ?? effective.value, facts), localServer(facts)];
+  if (!kept && places.size < 2 && configs.every(({ server }) => usual.includes(server))) return effective;
   const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${shownBeside(place) ?? ""}`;
   const names = new Map(configs.map(({ server, tlsServerName }) => [server, tlsServerName]));
   const servers = [...new Set([...usual, ...[...places].map((one) => urlOf(one, facts)), ...names.keys()])];
   const answers = new Map(
     await Promise.all(servers.map(async (to) => [to, await whoAnswers(to, cas, names.get(to))] as const)),
   );
-  if (given !== undefined) return { ...known, answers };
+  if (given !== undefined) return { ...effective, answers };
   const isBeaten =
     answers.get(usual[0]!) !== "ours" && [...places].some((at) => isServed(at, answers, place));
-  const asked = decideEndpoint(place, { ...seen, answers });
+  const asked = decideEndpoint(place, { ...choice, answers });
   return kept && !isBeaten ? { ...asked, value: kept, undecided: false } : asked;
 }
 
-function decideEndpoint(place: EndpointPlace, seen: Omit<EndpointSeen, "value" | "undecided">): EndpointSeen {
+function decideEndpoint(
+  place: EndpointPlace,
+  choice: Omit<EndpointSeen, "value" | "undecided">,
+): EndpointSeen {
   const { cluster, facts } = place;
-  const { witnesses, answers } = seen;
+  const { witnesses, answers } = choice;
   const certificates = ownCertificates(certRow("apiserver"), place);
   const scoreOf = (at: string) => {
     const named = at !== "" && certificates.some(({ sans }) => isFor(sans, endpointHost(at)));
@@ -235,7 +242,7 @@ function decideEndpoint(place: EndpointPlace, seen: Omit<EndpointSeen, "value" |
     winners.length === 1 ? winners[0]! : living.length > 0 && winners.includes(told) ? told : undefined;
   const asTold = winner === undefined || winner === told;
   const value = asTold ? cluster.configuration.controlPlaneEndpoint : winner;
-  return { ...seen, value: value || undefined, undecided: winner === undefined };
+  return { ...choice, value: value || undefined, undecided: winner === undefined };
 }
 
 /** Somebody of this cluster answers there who is more than one of its machines. */
@@ -254,11 +261,11 @@ function isOfAnother(host: string, { cluster, node }: Pick<EndpointPlace, "clust
  * This cluster's endpoint as the facts have it, and what follows of it: which servers are right, and which
  * names are needed.
  */
-export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterFacts {
-  const facts = { ...place.facts, controlPlaneEndpoint: seen.value };
-  const servers = seen.configs.filter((config) => isRight(config, seen, place));
-  const used = seen.witnesses.filter(
-    ({ name, place: at }) => isInUse(name) && at !== "" && isUsed(at, seen, facts),
+export function withEndpoint(place: EndpointPlace, choice: EndpointSeen): ClusterFacts {
+  const facts = { ...place.facts, controlPlaneEndpoint: choice.value };
+  const servers = choice.configs.filter((config) => isRight(config, choice, place));
+  const used = choice.witnesses.filter(
+    ({ name, place: at }) => isInUse(name) && at !== "" && isUsed(at, choice, facts),
   );
   const hosts = [
     ...used.map(({ place: at }) => endpointHost(at)),
@@ -337,21 +344,21 @@ export function sayEndpoint({ endpoint, facts }: Reached) {
   if (difference) say(`endpoint: ${difference.differs}${counts}`);
 }
 
-export function refuseUndecided({ endpoint: seen }: { endpoint: EndpointSeen }) {
-  if (!seen.undecided) return;
-  throw new Refused(`Nothing decides the address of this cluster's API: ${saidBy(seen)}`, {
+export function refuseUndecided({ endpoint: choice }: { endpoint: EndpointSeen }) {
+  if (!choice.undecided) return;
+  throw new Refused(`Nothing decides the address of this cluster's API: ${saidBy(choice)}`, {
     unchanged: true,
     hint: `give the API's address: ${again({ endpoint: "HOST:PORT" })}`,
   });
 }
 
 /** Where the witnesses disagree: what each of them says. */
-export function endpointDifference(seen: EndpointSeen, facts: ClusterFacts): Difference | undefined {
-  const right = seen.value ? serverPlace(endpointUrl(seen.value, facts.bindPort)) : "";
-  const wrong = seen.witnesses.filter(({ place }) => place !== right);
+export function endpointDifference(choice: EndpointSeen, facts: ClusterFacts): Difference | undefined {
+  const right = choice.value ? serverPlace(endpointUrl(choice.value, facts.bindPort)) : "";
+  const wrong = choice.witnesses.filter(({ place }) => place !== right);
   if (wrong.length === 0) return undefined;
   const edits = new Set(wrong.flatMap(({ name }) => EDITS[name] ?? []));
-  return { differs: saidBy(seen), ...(edits.size > 0 && { before: [...edits].join("; ") }) };
+  return { differs: saidBy(choice), ...(edits.size > 0 && { before: [...edits].join("; ") }) };
 }
 
 function saidBy({ witnesses, answers }: EndpointSeen): string {

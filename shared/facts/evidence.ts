@@ -96,26 +96,26 @@ const TOKEN_ROWS: readonly { from: string; source: SourceName; read: (asked: Ask
 ];
 
 export function readEvidence(places: Places): ClusterEvidence {
-  const known: ClusterEvidence = { texts: [], tokens: [], unread: [] };
+  const evidence: ClusterEvidence = { texts: [], tokens: [], unread: [] };
   let volumes: readonly string[] | undefined;
   const asked: Asked = { ...places, volumes: () => (volumes ??= ownVolumes(places)) };
   const read = <T>(from: string, action: () => T): T | undefined => {
     const value = attempt(action);
     if (!(value instanceof Fail)) return value;
-    known.unread.push(`${from}: ${value.message}`);
+    evidence.unread.push(`${from}: ${value.message}`);
     return undefined;
   };
   for (const { ca, from, source, read: text, whole } of ROWS) {
     const found = may(source, "keys") ? read(from, () => text(asked)) : undefined;
     const isWhole = found && whole ? read(from, () => whole(asked)) : undefined;
     if (found && certificatesIn(found).length > 0)
-      known.texts.push({ ca, from, text: found, ...(isWhole && { whole: true }) });
+      evidence.texts.push({ ca, from, text: found, ...(isWhole && { whole: true }) });
   }
   for (const { from, source, read: texts } of TOKEN_ROWS) {
     const found = may(source, "keys") ? (read(from, () => texts(asked)) ?? []) : [];
-    for (const jwt of found.flatMap((text) => readJwt(text) ?? [])) known.tokens.push({ ...jwt, from });
+    for (const jwt of found.flatMap((text) => readJwt(text) ?? [])) evidence.tokens.push({ ...jwt, from });
   }
-  return known;
+  return evidence;
 }
 
 /**

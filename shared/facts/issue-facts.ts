@@ -34,7 +34,7 @@ import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
  * Node.
  */
 export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
-  const isHere = (known: KnownNode) => known.places.some((host) => node.addresses.includes(host));
+  const isHere = (knownNode: KnownNode) => knownNode.places.some((host) => node.addresses.includes(host));
   const here = nodes.filter(isHere);
   if (here.length !== 1 || here[0]!.name === node.name) return node;
   return {
@@ -102,7 +102,7 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): Endpoint {
   const found =
     own ??
     (peer && {
-      host: cluster.nodes.find((known) => known.name === node.name)?.places[0] ?? "",
+      host: cluster.nodes.find((knownNode) => knownNode.name === node.name)?.places[0] ?? "",
       port: peer.port,
     });
   if (!found?.host) {

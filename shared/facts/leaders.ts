@@ -53,7 +53,7 @@ export function lastLeaderElsewhere({ data, node, cluster }: HereSeen): LastLead
   if (host === undefined || [node.hostName, node.name].includes(host) || names.length === 0) return undefined;
   const namesOf = (name: string) => [
     name,
-    ...(cluster.nodes.find((known) => known.name === name)?.claimed.names ?? []),
+    ...(cluster.nodes.find((knownNode) => knownNode.name === name)?.claimed.names ?? []),
   ];
   const called = names.filter((name) => namesOf(name).includes(host));
   const alike = names.filter((name) => namesOf(name).some((one) => firstLabel(one) === firstLabel(host)));

@@ -110,19 +110,19 @@ interface Place {
 export function lostHere({ data, node, certificatesDir, etcd, ran, facts }: Place): LostFile[] {
   const mirrors = data ? attempt(() => findStaticPods(data, node.name).proved, []) : [];
   const ranAs = (pod: Pod) => asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest;
-  const known = mirrors.flatMap(({ name, pod }) => attempt(() => [{ name, manifest: ranAs(pod) }], []));
+  const manifests = mirrors.flatMap(({ name, pod }) => attempt(() => [{ name, manifest: ranAs(pod) }], []));
   const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({
     name: manifest.metadata.name,
     manifest,
   }));
-  const others = onDisk.filter(({ name }) => !known.some((one) => one.name === name));
+  const others = onDisk.filter(({ name }) => !manifests.some((one) => one.name === name));
   const made = madeFiles({ certificatesDir, externalEtcd: facts?.externalEtcd });
-  const all = [...known, ...others];
+  const all = [...manifests, ...others];
   const lost = lostFiles(all, made);
   if (etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver")) {
-    const seen = lostFiles([{ name: "kube-apiserver", manifest: etcd.apiServer }], made);
+    const files = lostFiles([{ name: "kube-apiserver", manifest: etcd.apiServer }], made);
     // without its volumes: the runtime does not say which ones the kubelet creates
-    lost.push(...seen.filter(({ namedBy }) => !namedBy.startsWith("volume ")));
+    lost.push(...files.filter(({ namedBy }) => !namedBy.startsWith("volume ")));
   }
   return [...withStored(lost, data), ...lostOfKubelet(node)];
 }

@@ -32,7 +32,7 @@ import { strangeCa } from "./ca-copies.ts";
 import type { PartialFacts } from "./node-facts.ts";
 import type { StrangeFolder } from "./usual-folder.ts";
 
-type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
+type KeyFacts = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
 type Ca = "ca" | "etcd-ca" | "front-proxy-ca";
 type Server = "etcd" | "kube-apiserver" | "kube-controller-manager";
 
@@ -75,10 +75,14 @@ const CA_FLAGS: readonly CaFlag[] = [
 ];
 
 /** One for each flag that leads elsewhere. `folder`: the stranger's, in kubeadm's usual place. None where the cluster cannot be read, or where its own keys are lost. */
-export function strangeNamed(known: Known, node: Node, folder: StrangeFolder | undefined): StrangeNamed[] {
-  if (!known.facts || !known.cluster) return [];
+export function strangeNamed(
+  keyFacts: KeyFacts,
+  node: Node,
+  folder: StrangeFolder | undefined,
+): StrangeNamed[] {
+  if (!keyFacts.facts || !keyFacts.cluster) return [];
   const pods = new Map([...podsOnDisk({ node }).values()].map((pod) => [pod.metadata.name, pod]));
-  const place: Here = { known, pods, moved: folder?.files ?? [] };
+  const place: Here = { keyFacts, pods, moved: folder?.files ?? [] };
   return [
     ...CA_FLAGS.flatMap((row) => strangeCaFile(row, place)),
     ...strangeSigner(place),
@@ -88,7 +92,7 @@ export function strangeNamed(known: Known, node: Node, folder: StrangeFolder | u
 }
 
 interface Here {
-  known: Known;
+  keyFacts: KeyFacts;
   pods: ReadonlyMap<string, Manifest>;
   /** Files of the stranger's folder, which part 1 moves aside. */
   moved: readonly string[];
@@ -112,13 +116,13 @@ function textOf(path: string | undefined): string | undefined {
 }
 
 /** Keys that may be in such a file; none: the cluster's are not known here. */
-function keysOfCa(ca: Ca, { known }: Here): TrustedKeys {
-  const path = certPath(ca, known.certificatesDir);
-  const isStrange = ca === "ca" && strangeCa(known) !== undefined;
+function keysOfCa(ca: Ca, { keyFacts }: Here): TrustedKeys {
+  const path = certPath(ca, keyFacts.certificatesDir);
+  const isStrange = ca === "ca" && strangeCa(keyFacts) !== undefined;
   const before = versionsAside(path).map(({ text }) => text);
   return trustedKeys(
     ...(isStrange ? [] : [textOf(path), ...before]),
-    ...(ca === "ca" ? [known.cluster!.oldCaPem] : []),
+    ...(ca === "ca" ? [keyFacts.cluster!.oldCaPem] : []),
   );
 }
 
@@ -128,7 +132,7 @@ function isJudgedHere(path: string, own: string, { moved }: Here): boolean {
 }
 
 function strangeCaFile({ of, flag, ca, published, shown, effect }: CaFlag, here: Here): StrangeNamed[] {
-  const { facts, cluster, certificatesDir } = here.known;
+  const { facts, cluster, certificatesDir } = here.keyFacts;
   if (ca === "etcd-ca" && facts!.externalEtcd) return [];
   const [path, own] = [fileOf(here, of, flag), certPath(ca, certificatesDir)];
   const text = textOf(path);
@@ -149,7 +153,7 @@ const MANAGER = "kube-controller-manager";
 
 /** The pair that signs CSRs is one that the API server accepts clients of: the cluster's, another of its file, or below it. */
 function strangeSigner(here: Here): StrangeNamed[] {
-  const { certificatesDir } = here.known;
+  const { certificatesDir } = here.keyFacts;
   const [cert, key] = ["cert", "key"].map((end) => fileOf(here, MANAGER, `cluster-signing-${end}-file`));
   const [text, keyText] = [textOf(cert), textOf(key)];
   const clients = textOf(fileOf(here, "kube-apiserver", "client-ca-file")) ?? "";
@@ -185,13 +189,13 @@ function halvesIn(text: string | undefined, most = 99): string[] {
 
 /** The key that signs tokens is one of those by which the API server checks them: older keys may be beside it. */
 function strangeSaKeys(here: Here): StrangeNamed[] {
-  const own = `${here.known.certificatesDir}/sa.key`;
-  const pub = realPath(`${here.known.certificatesDir}/sa.pub`);
+  const own = `${here.keyFacts.certificatesDir}/sa.key`;
+  const pub = realPath(`${here.keyFacts.certificatesDir}/sa.pub`);
   const checks = filesOf(here.pods.get("kube-apiserver"), "service-account-key-file");
   const texts = checks.flatMap((path) => textOf(path) ?? []);
-  const known = new Set([...trustedKeys(...texts), ...texts.flatMap((text) => halvesIn(text))]);
+  const hashes = new Set([...trustedKeys(...texts), ...texts.flatMap((text) => halvesIn(text))]);
   // a file that cannot be read may have the key
-  if (known.size === 0 || texts.length < checks.length) return [];
+  if (hashes.size === 0 || texts.length < checks.length) return [];
   const signers = [
     ["kube-apiserver", "service-account-signing-key-file"],
     [MANAGER, "service-account-private-key-file"],
@@ -199,7 +203,7 @@ function strangeSaKeys(here: Here): StrangeNamed[] {
   return signers.flatMap(([of, flag]) => {
     const path = fileOf(here, of, flag);
     const [hash] = halvesIn(textOf(path), 1);
-    if (!path || hash === undefined || known.has(hash)) return [];
+    if (!path || hash === undefined || hashes.has(hash)) return [];
     // the pair sa.key and sa.pub has a finding
     if (!isJudgedHere(path, own, here) && checks.some((one) => realPath(one) === pub)) return [];
     const effect =
@@ -210,7 +214,7 @@ function strangeSaKeys(here: Here): StrangeNamed[] {
 
 /** The API server asks the kubelet with a certificate of the cluster's CA; part 1 writes that CA into this file. */
 function strangeClientCa({ kubelet: { clientCaFile: path } }: Node, here: Here): StrangeNamed[] {
-  const own = certPath("ca", here.known.certificatesDir);
+  const own = certPath("ca", here.keyFacts.certificatesDir);
   const [found, keys] = [trustedKeys(textOf(path)), keysOfCa("ca", here)];
   if (found.size === 0 || keys.size === 0 || !found.isDisjointFrom(keys) || !isJudgedHere(path, own, here))
     return [];

@@ -52,9 +52,9 @@ export function namesByHand(pems: readonly string[], row: Cert, place: Place): s
   const others = names(ofOthers(place));
   // nobody dials etcd by an address that its machine has left; clients of the API may come through a NAT
   const left = isEtcds(row) ? movedHere().keys() : [];
-  const known = new Set([...dns, ...ips, ...others.dns, ...others.ips, ...left]);
+  const allNames = new Set([...dns, ...ips, ...others.dns, ...others.ips, ...left]);
   const had = names(ofOwn(pems, row, place).flatMap(({ sans }) => [...sans.dns, ...sans.ips]));
-  return [...had.dns, ...had.ips].filter((name) => !known.has(name));
+  return [...had.dns, ...had.ips].filter((name) => !allNames.has(name));
 }
 
 /**

@@ -71,14 +71,14 @@ type HomeSeen = Parameters<typeof etcdHome>[0];
 
 /** The same for scripts that need no facts of this node. `always`: also of a unit that parts 1 to 4 go by. */
 export function refuseOtherEtcd(
-  { place, ...seen }: Pick<HomeSeen, "cluster" | "data"> & { node: Node | undefined; place: Place },
+  { place, ...home }: Pick<HomeSeen, "cluster" | "data"> & { node: Node | undefined; place: Place },
   { always = false } = {},
 ) {
-  const etcd = etcdHome({ ...seen, dataDir: place.dir, living: place.living });
+  const etcd = etcdHome({ ...home, dataDir: place.dir, living: place.living });
   const isOther = always ? isNotKubeadms(etcd) : isNotForParts(etcd);
   // without the cluster's word, only what is here is sure
-  if (isOther && (etcd.runs === "unit" || seen.cluster))
-    throw withoutDataFail({ etcd, from: [], unreached: place.unreached }, seen.node, place.dir);
+  if (isOther && (etcd.runs === "unit" || home.cluster))
+    throw withoutDataFail({ etcd, from: [], unreached: place.unreached }, home.node, place.dir);
 }
 
 function withoutComment(line: string): string {

@@ -52,11 +52,11 @@ const [REHEARSED, WITHOUT_DOCKERSHIM] = [29, 24];
 export function releaseNote(version: string): string | undefined {
   const minor = minorOf(version);
   if (minor >= REHEARSED) return undefined;
-  const known =
+  const tried =
     minor >= WITHOUT_DOCKERSHIM
       ? "1.24 and later with containerd or CRI-O seem to work"
       : "nothing is known of it";
-  return `Kubernetes ${version}: releases before 1.${REHEARSED} are not rehearsed, but for one all-lost with 1.28.15; ${known}. Try --dry-run first`;
+  return `Kubernetes ${version}: releases before 1.${REHEARSED} are not rehearsed, but for one all-lost with 1.28.15; ${tried}. Try --dry-run first`;
 }
 
 /**

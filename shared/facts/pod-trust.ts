@@ -136,14 +136,16 @@ function isOfCluster({ serviceAccountToken, configMap, clusterTrustBundle }: Sou
  */
 function mayUseOld({ metadata, spec, status }: RunningPod, written: Date, now: Date): boolean {
   if (metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > written) return false;
-  const seen = written.getTime() + MOUNT_LAG_MS;
+  const mountedAt = written.getTime() + MOUNT_LAG_MS;
   const states = (status?.containerStatuses ?? []).flatMap(({ state }) => state ?? []);
   const startsNow =
-    now.getTime() <= seen &&
+    now.getTime() <= mountedAt &&
     (spec.restartPolicy ?? "Always") === "Always" &&
     states.some(({ running }) => !running);
   if (status?.phase !== "Running") return status?.phase === "Pending" && startsNow;
-  return startsNow || states.some(({ running }) => running && new Date(running.startedAt).getTime() <= seen);
+  return (
+    startsNow || states.some(({ running }) => running && new Date(running.startedAt).getTime() <= mountedAt)
+  );
 }
 
 /** Why part 4 does not restart this pod; undefined: it does. */

@@ -20,7 +20,7 @@ import { controlPlaneNames } from "./known-nodes.ts";
 
 type Pod = { spec: PodSpec };
 
-interface Known {
+interface ClusterNodes {
   nodes: readonly Pick<KnownNode, "name" | "controlPlane">[];
 }
 
@@ -34,7 +34,7 @@ const READERS = ["kube-apiserver", "kube-controller-manager"];
  */
 export function unreadRows(
   data: EtcdData | undefined,
-  cluster: Known | undefined,
+  cluster: ClusterNodes | undefined,
   node?: Node,
 ): readonly string[] {
   const names = cluster ? controlPlaneNames(cluster.nodes) : [];

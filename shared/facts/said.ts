@@ -59,11 +59,11 @@ export function withWords<V extends Typed>(
   { shown = [], ...options }: { mayBeDeleted?: boolean; shown?: readonly WordKind[] } = {},
 ): V & Record<List, string[]> {
   refuseUnknownNodes({ without: typed.without ?? [], lost: typed.lost ?? [] }, cp, options);
-  const known = WORD_OPTIONS.map((option) => {
+  const saved = WORD_OPTIONS.map((option) => {
     const values = [typed[option] ?? []].flat();
     return [option, values.filter((value) => isKnown({ option, value }, cp))] as const;
   });
-  hear(Object.fromEntries(known));
+  hear(Object.fromEntries(saved));
   keepPlaces(cp.node.name);
   const kept = wordsHere().filter((word) => !isTyped(word) && isKnown(word, cp));
   for (const word of kept) if (!shown.includes(word.option) && !kindOf(word).isJudged) say(asSaid(word));
@@ -111,9 +111,9 @@ function refuseStrangers(names: readonly string[], place: Place, mayBeDeleted: b
   const nodesBefore = earlier ? readCluster(earlier.data).nodes : [];
   const members = [...data.members, ...(earlier?.data.members ?? [])].map(memberName);
   const nodesKnown = [...cluster.nodes, ...nodesBefore].map(({ name }) => name);
-  const known = new Set([...nodesKnown, ...members, ...(data.formerMembers ?? [])]);
-  const strangers = names.filter((name) => !known.has(name));
-  const nodes = [...known].join(", ");
+  const nodeNames = new Set([...nodesKnown, ...members, ...(data.formerMembers ?? [])]);
+  const strangers = names.filter((name) => !nodeNames.has(name));
+  const nodes = [...nodeNames].join(", ");
   if (strangers.length > 0 && mayBeDeleted && dataFrom === etcd.dir)
     say(
       `${strangers.join(", ")}: not a node of this cluster any more. If it is mistyped, the nodes are ${nodes}`,
@@ -186,7 +186,7 @@ export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlane
  * member or with a Node of its own. Only etcd's own answer proves it; if it does not answer, only nodes that
  * restore.ts left behind are known. `members`: where etcd has listed them already.
  */
-export async function takenOut(cp: Known, members?: readonly LiveMember[]): Promise<string[]> {
+export async function takenOut(cp: NodeData, members?: readonly LiveMember[]): Promise<string[]> {
   const client = cp.facts.externalEtcd?.elsewhere ? undefined : etcdClient(cp.facts);
   return (client && (await unlessSilent(() => outByEtcd(client, cp, members)))) ?? leftBehind(cp);
 }
@@ -197,7 +197,7 @@ export async function takenOut(cp: Known, members?: readonly LiveMember[]): Prom
  */
 async function outByEtcd(
   client: EtcdClient,
-  { data, cluster }: Known,
+  { data, cluster }: NodeData,
   members?: readonly LiveMember[],
 ): Promise<string[]> {
   const live = (members ?? (await client.members())).map(({ name }) => name);
@@ -210,10 +210,10 @@ async function outByEtcd(
   return candidates.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }
 
-type Known = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
+type NodeData = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
 
 /** Reads etcd's current data: the copy of a repair may be older than a join. */
-function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): string[] {
+function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: NodeData): string[] {
   if (formerMembers.length === 0) return [];
   using today = readFolders(etcd);
   const isLeft = (name: string) =>
@@ -226,7 +226,7 @@ function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): str
  * (`gone`), which this names as lost.
  */
 export async function nodesToSkip(
-  cp: Known,
+  cp: NodeData,
   named: LeftOut,
   members?: readonly LiveMember[],
 ): Promise<LeftOut & { gone: readonly string[] }> {

@@ -120,7 +120,7 @@ export function refuseExternalSigner({ externalSigner }: ClusterFacts) {
   );
 }
 
-interface Known extends Pick<Repair, "data"> {
+interface NodeFacts extends Pick<Repair, "data"> {
   node: { name: string };
   etcd: EtcdFolders;
   facts: ClusterFacts;
@@ -130,7 +130,7 @@ interface Known extends Pick<Repair, "data"> {
  * The files of certificates that it shows, on this node, beside kubeadm's own; `main`: that of
  * --tls-cert-file.
  */
-function shownFiles({ data, node, etcd, facts }: Known): { path: string; main: boolean }[] {
+function shownFiles({ data, node, etcd, facts }: NodeFacts): { path: string; main: boolean }[] {
   const stored = () => mirrorPod(data, node.name, "kube-apiserver");
   const pod: { spec: PodSpec } | undefined | Fail = etcd.apiServer ?? attempt(stored);
   if (!pod || pod instanceof Fail) return [];
@@ -147,8 +147,8 @@ function shownFiles({ data, node, etcd, facts }: Known): { path: string; main: b
 }
 
 /** PEM; undefined where there are none. */
-export function shownBeside(known: Known): string | undefined {
-  const pems = shownFiles(known).flatMap(({ path }) => readable(path) || []);
+export function shownBeside(nodeFacts: NodeFacts): string | undefined {
+  const pems = shownFiles(nodeFacts).flatMap(({ path }) => readable(path) || []);
   return pems.length > 0 ? pems.join("\n") : undefined;
 }
 
@@ -156,11 +156,11 @@ export function shownBeside(known: Known): string | undefined {
  * Errors: Refused where the API server shows a certificate of --tls-cert-file that is not of the cluster's
  * CA: its clients trust another CA than the one that parts 1 and 2 write into their kubeconfigs.
  */
-export function refuseOwnCertificate(known: Known) {
-  const main = shownFiles(known).find((one) => one.main);
-  const ca = readable(certPath("ca", known.facts.certificatesDir)) ?? "";
+export function refuseOwnCertificate(nodeFacts: NodeFacts) {
+  const main = shownFiles(nodeFacts).find((one) => one.main);
+  const ca = readable(certPath("ca", nodeFacts.facts.certificatesDir)) ?? "";
   if (!main || attempt(() => signedBy(readable(main.path) ?? "", ca)) === true) return;
-  const own = certPath("apiserver", known.facts.certificatesDir);
+  const own = certPath("apiserver", nodeFacts.facts.certificatesDir);
   throw new Refused(
     `The API server shows a certificate of its own, --tls-cert-file=${main.path}, and not one of the cluster's CA`,
     {

@@ -30,19 +30,19 @@ export interface StrangeFolder {
   neededFor?: string;
 }
 
-type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
+type KeyFacts = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
 
 /** Undefined: it is not there, leads to certificatesDir, or has no key that differs. */
-export function strangeFolder(known: Known, node: Node): StrangeFolder | undefined {
-  const { certificatesDir } = known;
+export function strangeFolder(keyFacts: KeyFacts, node: Node): StrangeFolder | undefined {
+  const { certificatesDir } = keyFacts;
   const [usual, own] = [realPath(CERTIFICATES_DIR), realPath(certificatesDir)];
   if (isBelow(own, usual) || !exists(CERTIFICATES_DIR)) return undefined;
   const named = namedIn(node);
   const rows = SHARED_KEYS.filter(
-    ({ keyFile }) => !(known.facts?.externalEtcd && keyFile.startsWith("etcd/")),
+    ({ keyFile }) => !(keyFacts.facts?.externalEtcd && keyFile.startsWith("etcd/")),
   );
   const strange = rows.flatMap((row) => {
-    const cluster = row.keyFile === "ca.key" ? clusterKeys(known) : keysIn(certificatesDir, row);
+    const cluster = row.keyFile === "ca.key" ? clusterKeys(keyFacts) : keysIn(certificatesDir, row);
     const paths = [row.publicFile, row.keyFile].map((file) => `${CERTIFICATES_DIR}/${file}`);
     return cluster.size > 0 ? paths.filter((path) => isOther(path, cluster)) : [];
   });
@@ -63,7 +63,7 @@ export function strangeFolder(known: Known, node: Node): StrangeFolder | undefin
  * Whether a run was cut off between the move of kubeadm's usual folder and the making of the link: only the rescue
  * folder says that it was there.
  */
-export function lacksItsLink({ certificatesDir }: Pick<Known, "certificatesDir">): boolean {
+export function lacksItsLink({ certificatesDir }: Pick<KeyFacts, "certificatesDir">): boolean {
   const isMissing = !exists(CERTIFICATES_DIR) && !isLink(CERTIFICATES_DIR);
   return isMissing && certificatesDir !== CERTIFICATES_DIR && wasMovedAside(CERTIFICATES_DIR);
 }
@@ -78,10 +78,10 @@ export function saidOfFolder({ path, certificatesDir, files, made }: StrangeFold
 type Row = (typeof SHARED_KEYS)[number];
 
 /** A strange CA in certificatesDir says nothing of the cluster's; etcd's data does. */
-function clusterKeys(known: Known): ReadonlySet<string> {
+function clusterKeys(keyFacts: KeyFacts): ReadonlySet<string> {
   const row = SHARED_KEYS.find(({ keyFile }) => keyFile === "ca.key")!;
-  const keysHere = strangeCa(known) ? new Set<string>() : keysIn(known.certificatesDir, row);
-  return keysHere.size > 0 ? keysHere : trustedKeys(known.cluster?.oldCaPem);
+  const keysHere = strangeCa(keyFacts) ? new Set<string>() : keysIn(keyFacts.certificatesDir, row);
+  return keysHere.size > 0 ? keysHere : trustedKeys(keyFacts.cluster?.oldCaPem);
 }
 
 function keysIn(folder: string, { publicFile, keyFile }: Row): ReadonlySet<string> {

@@ -407,7 +407,7 @@ function entryOf(from: string, to: string, tops: CopiedEntry["tops"]): CopiedEnt
   return { from: real, to, info: content, via: from, tops: [...tops, { from: real, to }] };
 }
 
-interface Seen {
+interface FoundFile {
   path: string;
   info: fs.Stats;
 }
@@ -415,7 +415,7 @@ interface Seen {
 /**
  * As the kernel's fs.protected_symlinks: a user who may write in a folder must not choose what root reads.
  */
-function refuseOthersLink(link: Seen, content: Seen) {
+function refuseOthersLink(link: FoundFile, content: FoundFile) {
   if (isOurs(link.info.uid) || link.info.uid === content.info.uid) return;
   const owners = `it is a link of user ${link.info.uid} to "${content.path}" of user ${content.info.uid}`;
   throw new Fail(`Cannot copy the target of the link "${link.path}": ${owners}`, {

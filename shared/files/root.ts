@@ -98,9 +98,9 @@ export function realHost(host: string): string | undefined {
  * exist.
  */
 export function wayTo(path: string): string[] {
-  const seen: string[] = [];
-  walk(path, { followsLast: true, see: (entry) => seen.push(entry) });
-  return seen;
+  const links: string[] = [];
+  walk(path, { followsLast: true, see: (entry) => links.push(entry) });
+  return links;
 }
 
 /** The path without links on the way. It need not exist. */
@@ -204,7 +204,7 @@ function throughLinks(path: string, last: boolean): string {
 /** Puts an entry at `path`; what was noted below it before is forgotten. */
 export function note(named: string, entry: Noted) {
   const path = throughLinks(named, false);
-  for (const known of entries.keys()) if (known.startsWith(`${path}/`)) entries.delete(known);
+  for (const entryPath of entries.keys()) if (entryPath.startsWith(`${path}/`)) entries.delete(entryPath);
   entries.set(path, entry);
 }
 

@@ -160,7 +160,7 @@ async function typeOn(
 ): Promise<Output | { stopped: Stopped }> {
   const host = hostOf(session, name);
   const began = Date.now();
-  const onLine = (text: string) => lanes.said(name, text);
+  const onLine = (text: string) => lanes.show(name, text);
   const how = { onLine, ...patience(session, mostOf(step.task)) };
   const once = () => session.transport.run(host, thereOf(host, typed), how);
   const first = await once();
@@ -250,8 +250,8 @@ async function typeOnTerminal(
 }
 
 /** It is typed on other nodes, so it has to be a line of this kit. */
-function keepPrinted({ printed, known }: Session, { number }: Step, line: string) {
-  if (line !== "" && (line.includes("\n") || !isKnownLine(line, known)))
+function keepPrinted({ printed, runbookLines }: Session, { number }: Step, line: string) {
+  if (line !== "" && (line.includes("\n") || !isKnownLine(line, runbookLines)))
     throw new Fail(`Step ${number} has printed "${quoteUntrusted(line)}", which is no line of this kit`, {
       hint: "look at that node by hand before you type it",
     });

@@ -51,7 +51,7 @@ export class Lanes implements Disposable {
   }
 
   /** `line` is plain text already. */
-  said(name: string, line: string) {
+  show(name: string, line: string) {
     const lane = this.#of(name);
     if (!lane || lane.end || line.trim() === "") return;
     lane.last = line.trim();

@@ -150,7 +150,7 @@ async function askAll(session: Session, others: readonly NodeData[]): Promise<No
     try {
       await bringKit(session, host);
       const { role } = others.find((one) => one.name === name)!;
-      const output = await answerOf(session, host, { role, onLine: (line) => lanes.said(name, line) });
+      const output = await answerOf(session, host, { role, onLine: (line) => lanes.show(name, line) });
       answers.set(name, output.stdout.length <= MOST_ANSWER ? output.stdout : "");
       const hasAnswered = [0, 2].includes(output.exitCode);
       lanes.ended(name, hasAnswered, hasAnswered ? "has answered" : undefined);
@@ -193,7 +193,7 @@ async function planOn(session: Session, host: Host, answers: readonly NodesAnswe
     throw new Fail(`${host.name} made no plan: ${quoteUntrusted(lastLine(output.stderr))}`, {
       hint: `type it there: cd ${host.kit} && ${line}`,
     });
-  return readPlanData(output.stdout, session.known);
+  return readPlanData(output.stdout, session.runbookLines);
 }
 
 function lastLine(text: string): string {

@@ -17,7 +17,7 @@ interface Meeting {
   /** Why it is not met. */
   why: string;
   /** The first lines that were printed. */
-  said: string[];
+  lines: string[];
 }
 
 interface HowToMeet {
@@ -33,7 +33,7 @@ export async function meetBySsh(argv: readonly string[], { seconds, asks }: HowT
     stdio: [...stdio],
     ...(!asks && { detached: true, env: neverAsks() }),
   });
-  const [last, said]: [string[], string[]] = [[], []];
+  const [last, lines]: [string[], string[]] = [[], []];
   let isLate = false;
   const late = setTimeout(() => {
     isLate = true;
@@ -42,8 +42,8 @@ export async function meetBySsh(argv: readonly string[], { seconds, asks }: HowT
   const reading = eachLine(child.stderr, child.exited, (line) => {
     last.push(line);
     if (last.length > MOST_SHOWN) last.shift();
-    if (said.length >= MOST_SHOWN || line.trim() === "") return;
-    said.push(line);
+    if (lines.length >= MOST_SHOWN || line.trim() === "") return;
+    lines.push(line);
     if (asks) sayLine(asks, line);
   });
   const exitCode = await child.exited;
@@ -51,12 +51,12 @@ export async function meetBySsh(argv: readonly string[], { seconds, asks }: HowT
   await reading;
   const why = isLate ? `within ${seconds} s it has let nobody in by ssh` : reasonOf(last);
   const isSilent = isLate || last.some((line) => NO_ANSWER.test(line));
-  return { isMet: exitCode === 0, mayBeAsked: !isSilent, why, said: asks ? [] : said };
+  return { isMet: exitCode === 0, mayBeAsked: !isSilent, why, lines: asks ? [] : lines };
 }
 
 /** Shows what the node has printed without a terminal. Returns undefined where it is there, else why not. */
-export function toldBy(host: Host, { isMet, why, said }: Meeting): string | undefined {
-  for (const line of said) sayLine(host, line);
+export function toldBy(host: Host, { isMet, why, lines }: Meeting): string | undefined {
+  for (const line of lines) sayLine(host, line);
   return isMet ? undefined : why;
 }
 

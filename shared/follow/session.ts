@@ -20,7 +20,7 @@ export interface Session {
   /** Packed when a node needs it: where there is one node, none does. */
   kit: () => Promise<Kit>;
   /** The lines of RUNBOOK.md: nothing else is typed. */
-  known: ReadonlySet<string>;
+  runbookLines: ReadonlySet<string>;
   /** The node on which plans are made. */
   first: Host;
   /** The user who logs in on the other nodes. */
@@ -65,7 +65,7 @@ type Given =
   | "transport"
   | "person"
   | "kit"
-  | "known"
+  | "runbookLines"
   | "first"
   | "words"
   | "deep"

@@ -20,7 +20,7 @@ export async function chooseAtStop(session: Session, step: StepData, stopped: St
     ...(nodesHint ? [nodesWords(node, nodesHint)] : []),
     `It was: ${node}# ${command}`,
   ];
-  const line = lineInHint(nodesHint, command, session.known);
+  const line = lineInHint(nodesHint, command, session.runbookLines);
   const typesIt = async (): Promise<Next> => {
     await typeHint(session, { step, node, line: line! });
     return "look again";
@@ -68,14 +68,14 @@ function withoutNode({ words, first, hosts }: Session, node: string): Way[] {
 function lineInHint(
   hint: string | undefined,
   command: string,
-  known: ReadonlySet<string>,
+  runbookLines: ReadonlySet<string>,
 ): string | undefined {
   const script = /^\.\/bunw scripts\/[\w-]+\.ts(?: [a-z]+\b)?/.exec(command)?.[0];
   if (!script || !hint) return undefined;
   const lines = hint.split(script).slice(1);
   return lines
     .map((rest) => `${script}${/^(?: --[a-z-]+(?:[ =][\w.:,/@]+)?)*/.exec(rest)![0]}`)
-    .findLast((line) => isKnownLine(line, known));
+    .findLast((line) => isKnownLine(line, runbookLines));
 }
 
 async function typeHint(
@@ -87,7 +87,7 @@ async function typeHint(
   using lanes = new Lanes([node]);
   const began = Date.now();
   const output = await session.transport.run(host, inKit(host, line), {
-    ...{ onLine: (text) => lanes.said(node, text), ...patience(session, mostOf(step.task)) },
+    ...{ onLine: (text) => lanes.show(node, text), ...patience(session, mostOf(step.task)) },
   });
   const seconds = (Date.now() - began) / 1000;
   session.log.add({ step: step.number, node, command: line, seconds, exitCode: output.exitCode }, output);

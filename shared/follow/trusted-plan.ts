@@ -14,11 +14,11 @@ import { isName } from "../plan/plan-node.ts";
 import { readRunbook } from "../plan/runbook.ts";
 
 /** Errors: Fail where it is no plan of this kit, or has a line that no plan has. */
-export function readPlanData(text: string, known: ReadonlySet<string>): PlanData | NoPlanData {
+export function readPlanData(text: string, runbookLines: ReadonlySet<string>): PlanData | NoPlanData {
   const plan = asJson(text);
   if (plan?.schemaVersion !== ANSWER_SCHEMA) throw wrong("a plan of this kit's version", plan?.schemaVersion);
   if (!isShaped(plan)) throw wrong("a plan of this kit's version", text.slice(0, 100));
-  if (plan.ended !== "ok") return { ...plan, decisions: knownWays(plan.decisions ?? [], [], known) };
+  if (plan.ended !== "ok") return { ...plan, decisions: knownWays(plan.decisions ?? [], [], runbookLines) };
   for (const { name, address, why } of plan.nodes) {
     if (!isName(name) && !/^node \d+$/.test(name)) throw wrong("the name of a node", name);
     if (why === undefined && isIP(address) === 0) throw wrong("an IP address", address);
@@ -27,9 +27,9 @@ export function readPlanData(text: string, known: ReadonlySet<string>): PlanData
   for (const { steps } of plan.parts)
     for (const { number, acts } of steps) {
       if (!/^\d[a-z]$/.test(number)) throw wrong("the number of a step", number);
-      for (const act of acts) checkAct(act, names, known);
+      for (const act of acts) checkAct(act, names, runbookLines);
     }
-  return { ...plan, decisions: knownWays(plan.decisions, names, known) };
+  return { ...plan, decisions: knownWays(plan.decisions, names, runbookLines) };
 }
 
 /** A list where the plan has one: else a node's answer would be a fault of this kit. */
@@ -64,18 +64,18 @@ function asJson(text: string): PlanData | NoPlanData | undefined {
 function knownWays(
   all: readonly DecisionData[],
   names: readonly string[],
-  known: ReadonlySet<string>,
+  runbookLines: ReadonlySet<string>,
 ): DecisionData[] {
   return all.map((decision) => ({
     ...decision,
     ways: decision.ways.filter(({ acts = [], says = {}, upload, brings, puts }) => {
-      for (const act of acts) if (act.do !== "type") checkAct(act, names, known);
+      for (const act of acts) if (act.do !== "type") checkAct(act, names, runbookLines);
       if (upload) checkFile(upload.path);
       if (brings) checkBrings(brings, names);
       if (puts) checkPod(puts, names);
       for (const value of Object.values(says).flat())
         if (!/^[\w.:-]+$/.test(value)) throw wrong("a name", value);
-      return acts.every((act) => act.do !== "type" || isKnownLine(act.command, known));
+      return acts.every((act) => act.do !== "type" || isKnownLine(act.command, runbookLines));
     }),
   }));
 }
@@ -91,14 +91,14 @@ function checkPod({ pod, file, on, to }: PutPod, nodes: readonly string[]) {
   for (const name of [on, ...to]) if (!nodes.includes(name)) throw wrong("a node of the plan", name);
 }
 
-function checkAct(act: Act, nodes: readonly string[], known: ReadonlySet<string>) {
+function checkAct(act: Act, nodes: readonly string[], runbookLines: ReadonlySet<string>) {
   const named = [
     ...("on" in act ? act.on : []),
     ...("to" in act ? [act.to].flat() : []),
     ...("from" in act ? [act.from].flat() : []),
   ];
   for (const name of named) if (!nodes.includes(name)) throw wrong("a node of the plan", name);
-  if (act.do === "type" && !isKnownLine(act.command, known))
+  if (act.do === "type" && !isKnownLine(act.command, runbookLines))
     throw wrong("a line of this kit's runbook", act.command);
   if (act.do === "carry") for (const file of act.files) checkFile(file);
   if (act.do === "fetch") checkFile(act.file);
@@ -142,16 +142,16 @@ const EXACTLY: readonly RegExp[] = [
 ];
 
 /** A line of the runbook, also with more options; or one that stands between its parts. */
-export function isKnownLine(command: string, known: ReadonlySet<string>): boolean {
-  if (known.has(command) || EXACTLY.some((one) => one.test(command))) return true;
-  return scriptsOf(known).some(
+export function isKnownLine(command: string, runbookLines: ReadonlySet<string>): boolean {
+  if (runbookLines.has(command) || EXACTLY.some((one) => one.test(command))) return true;
+  return scriptsOf(runbookLines).some(
     (script) => command.startsWith(script) && MORE.test(command.slice(script.length)),
   );
 }
 
 /** "./bunw scripts/03-workers.ts open". */
-function scriptsOf(known: ReadonlySet<string>): string[] {
-  return [...known, ...ALSO].flatMap(
+function scriptsOf(runbookLines: ReadonlySet<string>): string[] {
+  return [...runbookLines, ...ALSO].flatMap(
     (line) => /^\.\/bunw scripts\/[\w-]+\.ts(?: [a-z]+)?(?= |$)/.exec(line)?.[0] ?? [],
   );
 }

@@ -121,11 +121,11 @@ export function packTar({ files, manifest }: Bundle): Uint8Array {
 export function unpackTar(tar: Uint8Array, place: PkiPlace): Bundle {
   const files = new Map<string, Uint8Array>();
   for (const { name, bytes } of readTar(tar)) {
-    const known = SHARED_FILES.find((file) => `/${name}` === sharedPath(file, place)) ?? name;
-    if (known !== MANIFEST && !SHARED_FILES.includes(known))
+    const label = SHARED_FILES.find((file) => `/${name}` === sharedPath(file, place)) ?? name;
+    if (label !== MANIFEST && !SHARED_FILES.includes(label))
       throw refused(`it holds ${JSON.stringify(name)}, which is not one of the shared keys`);
-    if (files.has(known)) throw refused(`it holds ${known} twice`);
-    files.set(known, bytes);
+    if (files.has(label)) throw refused(`it holds ${label} twice`);
+    files.set(label, bytes);
   }
   const manifest = readBundleManifest(files.get(MANIFEST));
   files.delete(MANIFEST);

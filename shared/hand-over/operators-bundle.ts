@@ -85,14 +85,14 @@ export function markBackup(
 ) {
   if (notKept(bundle.path)) return;
   const keys = fingerprints(files);
-  const known = backupMark();
-  if (!options.newest && known && differing(known, keys).length === 0) return;
+  const oldMark = backupMark();
+  if (!options.newest && oldMark && differing(oldMark, keys).length === 0) return;
   const mark: BackupMark = {
     made: new Date().toISOString(),
     bundle: basename(bundle.path),
     sha256: bundle.sha256,
     keys,
-    ...(known?.etcd && { etcd: known.etcd }),
+    ...(oldMark?.etcd && { etcd: oldMark.etcd }),
   };
   writeMark(BACKUP_MARK, mark, "it stays: 05-verify knows the backup by it");
 }
@@ -204,9 +204,9 @@ export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
       `save the CA's fingerprint elsewhere: ${ca}. A restore needs it: anybody can lock one for a recipient`,
     );
   say(`to unpack it on another control plane node: ${unpackLine(bundle, ca, options)}`);
-  const known =
+  const markNote =
     others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";
-  tell("", `done.  next: move ${bundle} away${known || `, then ${command("05-verify")}`}`);
+  tell("", `done.  next: move ${bundle} away${markNote || `, then ${command("05-verify")}`}`);
   for (const to of others) answer(copyMarkCommand({ to }));
 }
 

@@ -114,7 +114,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, vouching: V
       { hint },
     );
   }
-  const known = [...trustedKeys(oldCaPem)].join(", ");
+  const hashes = [...trustedKeys(oldCaPem)].join(", ");
   if (trustedKeys(oldCaPem).has(ca)) {
     const isOwn = restored === undefined || restored.value === "a member's disk";
     if (!isOurs && !isOwn)
@@ -125,12 +125,13 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, vouching: V
   if (foreignCa(own, oldCaPem)) {
     const [made, knownMade] = [madeAt(own), madeAt(oldCaPem)];
     throw new Fail(
-      `The bundle is stale: its CA ${ca} was made on ${day(made)}; since ${day(knownMade)} the cluster has another CA, ${known}`,
+      `The bundle is stale: its CA ${ca} was made on ${day(made)}; since ${day(knownMade)} the cluster has another CA, ${hashes}`,
       { hint },
     );
   }
-  if (!isOurs || (!bundleCluster && !confirmed)) throw unprovedBundle(ca, `etcd's data names ${known}`, lock);
-  say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
+  if (!isOurs || (!bundleCluster && !confirmed))
+    throw unprovedBundle(ca, `etcd's data names ${hashes}`, lock);
+  say(`its CA is newer than the one that etcd's data names (${hashes}), as after part 1 with --new-cas`);
 }
 
 /** Milliseconds. A bundle is a backup, too: later, its words belong to another repair. */
@@ -156,9 +157,9 @@ export function takeKubeletConfig({ manifest }: Bundle, vouching: Vouching, node
     takeConfigOf({ ...manifest.kubeletConfig, from: manifest.node }, node.kubelet);
 }
 
-function unprovedBundle(ca: string, known: string, lock: LockKind): Fail {
+function unprovedBundle(ca: string, hashes: string, lock: LockKind): Fail {
   const maker = lock === "recipients" ? ". Everybody who knows a recipient can lock such a file" : "";
-  return new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, ${known}`, {
+  return new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, ${hashes}`, {
     unchanged: true,
     hint: `give the fingerprint that pack printed, or that 00-assess prints on another control plane node: --ca-hash sha256:HASH. Take no fingerprint from where the bundle lay${maker}`,
   });
@@ -252,16 +253,16 @@ function standingOf(
 
 function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   const ca = conflicts.find(({ file }) => file === "ca.crt");
-  const known = here.cluster && trustedKeys(here.cluster.oldCaPem);
-  const theOne = known?.has(ca?.here ?? "")
+  const trusted = here.cluster && trustedKeys(here.cluster.oldCaPem);
+  const theOne = trusted?.has(ca?.here ?? "")
     ? "the one here"
-    : known?.has(ca?.there ?? "")
+    : trusted?.has(ca?.there ?? "")
       ? `${source}'s`
-      : [...(known ?? [])].join(", ");
+      : [...(trusted ?? [])].join(", ");
   const theCluster = `by etcd's data, the cluster's CA is ${theOne}`;
   const fingerprints =
     ca &&
-    `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data cannot be read: ${here.obstacle?.message}`}`;
+    `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${trusted ? theCluster : `etcd's data cannot be read: ${here.obstacle?.message}`}`;
   return new Fail(
     `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${fingerprints ?? ""}`,
     {

@@ -167,10 +167,10 @@ function sortKeys(value: unknown): unknown {
   return Object.fromEntries(entries.map(([key, child]) => [key, sortKeys(child)]));
 }
 
-/** `said`: each correction in words, for the operator. */
+/** `corrections`: each correction in words, for the operator. */
 interface Corrected {
   manifest: Manifest;
-  said: string[];
+  corrections: string[];
 }
 
 /**
@@ -194,7 +194,7 @@ export function asItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): 
       );
     }),
   ];
-  return { manifest, said: corrections };
+  return { manifest, corrections: corrections };
 }
 
 const ADDED = "admission added it to the mirror pod, its container ran without";
@@ -291,10 +291,10 @@ const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => stri
     ];
   },
   (container, { env }) => {
-    const known = new Map(env.map(({ name, value }) => [name, value]));
+    const valueByName = new Map(env.map(({ name, value }) => [name, value]));
     const isStrange = ({ name, value }: { name: string; value?: string }) =>
-      value !== undefined && !value.includes("$(") && known.get(name) !== value;
-    const strange = known.size > 0 ? (container.env ?? []).filter(isStrange) : [];
+      value !== undefined && !value.includes("$(") && valueByName.get(name) !== value;
+    const strange = valueByName.size > 0 ? (container.env ?? []).filter(isStrange) : [];
     if (strange.length > 0) container.env = container.env!.filter((one) => !strange.includes(one));
     if (container.env?.length === 0) delete container.env;
     return strange.map(({ name }) => `variable ${name} left out: ${ADDED}`);

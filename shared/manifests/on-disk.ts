@@ -150,9 +150,9 @@ export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
 }
 
 /** Those in the kubelet's records, and others in kube-system that are known: `namespace/name`. */
-export function lostPods(node: Node, known: readonly string[] = []): string[] {
+export function lostPods(node: Node, names: readonly string[] = []): string[] {
   const onDisk = podsOnDisk({ node });
-  const all = new Set([...staticPodRecords(node.name).keys(), ...known.map((name) => `kube-system/${name}`)]);
+  const all = new Set([...staticPodRecords(node.name).keys(), ...names.map((name) => `kube-system/${name}`)]);
   return [...all].filter((key) => !onDisk.has(key)).sort();
 }
 

@@ -23,7 +23,7 @@ import {
 } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { say } from "../run.ts";
-import type { KnownHere } from "./this-machine.ts";
+import type { MachineFacts } from "./this-machine.ts";
 
 const refused = (what: string, hint: string) => new Refused(what, { unchanged: true, hint });
 
@@ -54,17 +54,17 @@ function isServerText(one: string): boolean {
   return one === `https://${hostname}:${port || "443"}` && (isIP(host) > 0 || isDnsName(host));
 }
 
-type Known = Pick<KnownHere, "cluster" | "data">;
+type ClusterData = Pick<MachineFacts, "cluster" | "data">;
 
-/** `known`: read with `goesOn`, the pairs of a move in progress, if there is one. */
-export function refuseBadMoves(moved: Moved, { cluster, data }: Known, goesOn: Moved = new Map()) {
+/** `clusterData`: read with `goesOn`, the pairs of a move in progress, if there is one. */
+export function refuseBadMoves(moved: Moved, { cluster, data }: ClusterData, goesOn: Moved = new Map()) {
   const nodes = cluster.nodes.map(({ name, places, claimed }) => ({
     name,
     ips: [...new Set([...places, ...claimed.ips].filter((ip) => isIP(ip)).map(canonicalHost))],
     places,
   }));
   const endpoint = endpointHost(cluster.endpoint ?? "").toLowerCase();
-  const known = [...nodes.flatMap(({ ips }) => ips), ...data.members.flatMap(memberHosts), endpoint];
+  const hosts = [...nodes.flatMap(({ ips }) => ips), ...data.members.flatMap(memberHosts), endpoint];
   const ranges = [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])];
   for (const [old, today] of moved) {
     const wrong = (why: string, hint: string) => refused(`${old}=${today}: ${why}`, hint);
@@ -73,7 +73,7 @@ export function refuseBadMoves(moved: Moved, { cluster, data }: Known, goesOn: M
     if (range)
       throw wrong(`that address is in ${range}, which is the cluster's own`, "give the machine another one");
     if (isServer(old)) continue;
-    if (!known.includes(old))
+    if (!hosts.includes(old))
       throw wrong(
         isIP(old) > 0 ? "nothing of this cluster was there" : "that is not the endpoint's name",
         `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
@@ -98,7 +98,7 @@ export function refuseBadMoves(moved: Moved, { cluster, data }: Known, goesOn: M
  * The hosts in other machines' kubeconfigs: the endpoint, or without one each control plane node's API
  * server.
  */
-function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { cluster, data }: Known) {
+function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { cluster, data }: ClusterData) {
   const places = cluster.nodes.flatMap((node) =>
     node.controlPlane ? (apiAddressOf(node, data, 6443) ?? []) : [],
   );
@@ -121,7 +121,7 @@ function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { clus
 }
 
 /** This cluster's API server must not answer at an address that its machine has left. */
-export async function refuseAnswering(moved: Moved, { cluster, data, node }: KnownHere) {
+export async function refuseAnswering(moved: Moved, { cluster, data, node }: MachineFacts) {
   const port = apiEndpoint(node.name, data)?.port ?? 6443;
   const ofMachines = new Set(cluster.nodes.flatMap(hostsSaid));
   const newAddresses = new Set(moved.values());
@@ -136,11 +136,11 @@ export async function refuseAnswering(moved: Moved, { cluster, data, node }: Kno
 }
 
 /** The new pairs beside those of a move in progress: machines that were not named before. */
-export function saidSince(said: Moved, goesOn: Moved): Moved {
-  const other = [...said].find(([old, today]) =>
+export function saidSince(typedMoves: Moved, goesOn: Moved): Moved {
+  const other = [...typedMoves].find(([old, today]) =>
     goesOn.has(old) ? goesOn.get(old) !== today : [...goesOn.values()].includes(old),
   );
-  if (!other) return new Map([...said].filter(([old]) => !goesOn.has(old)));
+  if (!other) return new Map([...typedMoves].filter(([old]) => !goesOn.has(old)));
   throw refused(
     `${other.join("=")}: a move in progress here says otherwise`,
     `take that back: ${command("words", { back: [...goesOn].map((pair) => pair.join("=")) })}`,

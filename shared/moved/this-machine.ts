@@ -34,14 +34,14 @@ import { orUndo } from "../this-run.ts";
 import { proveServer } from "../workers/saved-trust.ts";
 import { renewHostPodIps, sayLeftNamed } from "./tell-cluster.ts";
 
-export interface KnownHere {
+export interface MachineFacts {
   node: Node;
   data: EtcdData;
   cluster: Cluster;
 }
 
 /** Old addresses of this machine, by etcd's data, that it no longer has; none if its API server's is here. */
-export function ownBefore({ node, data }: KnownHere): string[] {
+export function ownBefore({ node, data }: MachineFacts): string[] {
   const api = apiEndpoint(node.name, data)?.host ?? "";
   const hosts = [api, ...ownHosts(data)].filter((host) => isIP(host)).map(canonicalIp);
   const isHere = (host: string) => node.addresses.includes(host);
@@ -55,12 +55,12 @@ function ownHosts(data: EtcdData): string[] {
 
 /** The kubelet's --node-ip, or that of its default route. Errors: Fail if neither is known. */
 export async function addressNow(
-  known: KnownHere,
+  machineFacts: MachineFacts,
   { nodeIp, like }: { nodeIp: string | undefined; like: string },
 ): Promise<string> {
-  const { node } = known;
+  const { node } = machineFacts;
   if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
-  const found = await routedAddress(like, guestsOf(known));
+  const found = await routedAddress(like, guestsOf(machineFacts));
   if (found) return found;
   throw new Fail(`This machine was at ${like}, and nothing here shows which of its addresses replaces it`, {
     hint: `give the new address: --moved ${like}=ADDRESS; this machine has ${node.addresses.join(", ")}`,
@@ -114,7 +114,7 @@ export async function refuseAway(own: Moved) {
  * Errors: Refused if this is another machine with a copy of that one's disk. Data that restore.ts has made
  * names this machine's own address as its member's.
  */
-export function refuseCopiedDisk({ node, data }: KnownHere) {
+export function refuseCopiedDisk({ node, data }: MachineFacts) {
   if (ownHosts(data).some((host) => node.addresses.includes(host))) return;
   type Stored = { status?: { nodeInfo?: { machineID?: string; systemUUID?: string } } };
   const oldInfo = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo;

@@ -176,14 +176,14 @@ function statusOf(endpoint: string): string {
 
 /** Asks again only where there was no answer. Errors: those of `ask`. */
 async function patiently<T>(endpoint: string, ask: () => Promise<T>): Promise<T> {
-  let said: T | Fail | undefined;
+  let result: T | Fail | undefined;
   const probe = async () => {
-    said = await attemptLater(ask);
-    return !(said instanceof NoAnswer);
+    result = await attemptLater(ask);
+    return !(result instanceof NoAnswer);
   };
   await inTime("the container runtime to answer", probe, { seconds: 10, hint: statusOf(endpoint) });
-  if (said instanceof Fail) throw said;
-  return said!;
+  if (result instanceof Fail) throw result;
+  return result!;
 }
 
 function askCrictl(endpoint: string, args: string[]) {

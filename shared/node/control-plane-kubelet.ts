@@ -65,10 +65,10 @@ export function renewedAfterExpiry({ kubelet }: Node): Date | undefined {
   if (made instanceof Fail) return undefined;
   const folders = rescueFolders().map((rescue) => `${asideOf(rescue)}${dirname(kubelet.clientPem)}`);
   const pems = folders.flatMap((folder) => list(folder).map((name) => `${folder}/${name}`));
-  const isMeant = (path: string) =>
+  const isWanted = (path: string) =>
     basename(path).startsWith("kubelet-client-") &&
     Math.abs(Number(stat(path)?.changed) - made.getTime()) < DAY;
-  const moved = pems.filter(isMeant);
+  const moved = pems.filter(isWanted);
   const ends = moved.flatMap((path) => infoOf(readText(path))?.notAfter ?? []);
   return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
 }

@@ -138,9 +138,9 @@ export async function hostAddresses(): Promise<string[]> {
   return await addressesWhere((scope) => scope === "host");
 }
 
-async function addressesWhere(isMeant: (scope: string) => boolean): Promise<string[]> {
+async function addressesWhere(isScope: (scope: string) => boolean): Promise<string[]> {
   const all = (await readLinks()).flatMap((link) => link.addr_info ?? []);
-  return all.flatMap(({ scope, local }) => (isMeant(scope) ? [local] : []));
+  return all.flatMap(({ scope, local }) => (isScope(scope) ? [local] : []));
 }
 
 /**

@@ -88,8 +88,8 @@ export async function refuseUnfitKubelet(coming?: Coming, unit?: Unit) {
  * Why the kubelet must not be started; undefined where it may, and where nothing tells (no unit, or a unit
  * that starts another program). Errors: Fail where systemd does not answer.
  */
-export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail | undefined> {
-  const [found, running] = [known ?? (await kubeletUnit()), await runningKubelet()];
+export async function unfitKubelet(coming?: Coming, knownUnit?: Unit): Promise<Fail | undefined> {
+  const [found, running] = [knownUnit ?? (await kubeletUnit()), await runningKubelet()];
   const env = coming?.by ? await lostEnv(found, running?.pid) : undefined;
   const unit = withRestoredEnv(found, env);
   const ended = coming?.by ? undefined : await endedInConf(unit.command, running);
@@ -168,8 +168,8 @@ export interface EndedConf {
 }
 
 /** Whether the next start ends at a certificate in kubelet.conf; a wrapper tells its flags by the kubelet that runs. */
-async function endedInConf(command: readonly string[], known?: Running): Promise<EndedConf | undefined> {
-  const ask = async () => known ?? (await attemptLater(runningKubelet, undefined));
+async function endedInConf(command: readonly string[], running?: Running): Promise<EndedConf | undefined> {
+  const ask = async () => running ?? (await attemptLater(runningKubelet, undefined));
   const flags: KubeletFlags = (isKubelet(command) ? undefined : await ask())?.flags ?? flagsOf(command);
   const [path, bootstrap] = ["kubeconfig", "bootstrap-kubeconfig"].map((name) => flags.get(name));
   if (!path || !bootstrap || attempt(() => readKubeconfig(bootstrap), undefined)) return undefined;
@@ -235,9 +235,9 @@ const NONE_IN_IT =
   "with the certificate that the kubelet rotates: there was none in it, and the kubelet exits without one";
 
 /** Why a start would not fail, but lose flags; undefined where it would lose none, and where nothing tells. */
-export async function kubeletsLostFlags(seen: KubeletSeen): Promise<Fail | undefined> {
-  const unit = readUnit(seen.unit);
-  const look = () => flagsLost(unit, seen.running);
+export async function kubeletsLostFlags(kubelet: KubeletSeen): Promise<Fail | undefined> {
+  const unit = readUnit(kubelet.unit);
+  const look = () => flagsLost(unit, kubelet.running);
   return isKubelet(unit.command) ? attemptLater(look, undefined) : undefined;
 }
 

@@ -96,9 +96,9 @@ export function withWord(words: SavedOption[], word: SavedOption): SavedOption[]
 }
 
 /** Another node's words, of what is printed and may get into lines. */
-export function parseSavedOptions(said: unknown): SavedOption[] {
+export function parseSavedOptions(json: unknown): SavedOption[] {
   const isText = (text: unknown) => typeof text === "string" && /^[\x21-\x7e]{1,253}$/.test(text);
-  return ([said ?? []].flat() as (SavedOption | null)[]).flatMap((one): SavedOption[] => {
+  return ([json ?? []].flat() as (SavedOption | null)[]).flatMap((one): SavedOption[] => {
     if (!one || !isKind(one.option) || kindOf(one).own) return [];
     const { option, value, at, by, on, files } = one;
     const paths = [files ?? []].flat();
@@ -158,10 +158,11 @@ function typedNow(): SavedOption[] {
 const now = () => ({ at: new Date().toISOString(), by: basename(process.argv[1] ?? "", ".ts") });
 
 /** This run's command line. From here on it counts; `keepWords` keeps it. */
-export function hear(said: Spoken) {
+export function hear(options: Spoken) {
   const source = now();
   for (const option of WORD_OPTIONS)
-    for (const value of [said[option] ?? []].flat()) hold(withWord(typedNow(), { option, value, ...source }));
+    for (const value of [options[option] ?? []].flat())
+      hold(withWord(typedNow(), { option, value, ...source }));
 }
 
 /** All that hold: kept ones, and those of this run. Errors: Fail where the file cannot be read. */
@@ -197,21 +198,21 @@ export function keepPlaces(on: string) {
  */
 export function keepWords(on: string, files: ReadonlyMap<string, readonly string[]> = new Map()) {
   const before = keptHere().said.filter(({ option }) => option === "start-without");
-  const said = typedNow().flatMap((word) => {
+  const options = typedNow().flatMap((word) => {
     if (word.option !== "start-without") return [{ ...word, on }];
-    const known = before.find(({ value }) => value === word.value)?.files ?? [];
-    const all = [...new Set([...known, ...(files.get(word.value) ?? [])])];
+    const filesBefore = before.find(({ value }) => value === word.value)?.files ?? [];
+    const all = [...new Set([...filesBefore, ...(files.get(word.value) ?? [])])];
     return all.length > 0 ? [{ ...word, on, files: all }] : [];
   });
-  hold(said);
-  if (!keep(said) && exists(IN_MEMORY) && mayUseDisk()) write(keptHere(), "what was said before", true);
+  hold(options);
+  if (!keep(options) && exists(IN_MEMORY) && mayUseDisk()) write(keptHere(), "what was said before", true);
 }
 
 function keep(said: readonly SavedOption[]): boolean {
-  const known = keptHere().said;
+  const saved = keptHere().said;
   const idOf = ({ option, value, on }: SavedOption) => [option, value, on].join();
   const isKept = (word: SavedOption) =>
-    known.some(
+    saved.some(
       (one) => idOf(one) === idOf(word) && (word.files ?? []).every((path) => one.files?.includes(path)),
     );
   const unkept = said.filter((word) => !isKept(word));

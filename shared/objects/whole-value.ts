@@ -24,12 +24,12 @@ export interface ValueFinding {
 /** `key`: its bytes as latin1 text. */
 export function lookAtValue(key: string, value: Uint8Array): ValueFinding[] {
   const head = latin1(value.subarray(0, 8));
-  const known = { group: `the format in ${folderOf(key)}` };
-  if (head.startsWith("k8s\0")) return [known, ...inProtobuf(key, value)];
-  if (head === "k8s:enc:") return [known, { fault: sealFault(value) }];
-  if (head.startsWith("\xd9\xd9\xf7")) return [known, { fault: isCborMap(value) ? undefined : CUT }];
-  if (head.startsWith("{")) return [known, ...inJson(key, value)];
-  return [{ ...known, fault: "it is of none of Kubernetes' formats" }];
+  const base = { group: `the format in ${folderOf(key)}` };
+  if (head.startsWith("k8s\0")) return [base, ...inProtobuf(key, value)];
+  if (head === "k8s:enc:") return [base, { fault: sealFault(value) }];
+  if (head.startsWith("\xd9\xd9\xf7")) return [base, { fault: isCborMap(value) ? undefined : CUT }];
+  if (head.startsWith("{")) return [base, ...inJson(key, value)];
+  return [{ ...base, fault: "it is of none of Kubernetes' formats" }];
 }
 
 const CUT = "it does not end where its format says";
@@ -114,14 +114,14 @@ function inJson(key: string, value: Uint8Array): ValueFinding[] {
   return [{ group }, ...(isObject ? [nameInside(key, { apiVersion, kind, metadata })] : [])];
 }
 
-interface Named {
+interface ObjectHead {
   apiVersion: string;
   kind: string;
   metadata: { name?: unknown; namespace?: unknown };
 }
 
 /** An object without a name inside may be at any key. */
-function nameInside(key: string, { apiVersion, kind, metadata }: Named): ValueFinding {
+function nameInside(key: string, { apiVersion, kind, metadata }: ObjectHead): ValueFinding {
   const parts = [metadata.namespace, metadata.name].filter((part) => typeof part === "string" && part !== "");
   const end = latin1(Buffer.from(parts.map((part) => `/${part}`).join("")));
   const group = namesOf(apiVersion, kind);

@@ -57,8 +57,8 @@ export interface PkiAction extends Pick<Finding, "row"> {
 /** Throws nothing: a lost row is one to `refuse`. A CA stands before what it signs. */
 export function actionsFor(wanted: WantedPki, facts: ClusterFacts, options: ActionOptions): PkiAction[] {
   const actions: PkiAction[] = [];
-  let known: Evidence | undefined;
-  const evidence = options.evidence && (() => (known ??= options.evidence!()));
+  let evidenceOnce: Evidence | undefined;
+  const evidence = options.evidence && (() => (evidenceOnce ??= options.evidence!()));
   for (const finding of pkiFindings(wanted, facts)) {
     const { row } = finding;
     const ca = row && ("path" in row ? "ca" : row.ca);
@@ -96,12 +96,12 @@ export function actionForSigned(finding: Finding, ca?: PkiAction["todo"]): PkiAc
 
 /** A run that was cut off after a new key continues with it: keys are written first. */
 function actionForShared(finding: Finding, { newCas, evidence, others = [] }: ActionOptions): PkiAction {
-  const isMeant = newCas === "all" || (newCas === "internal" && isInternal(finding.name));
-  if (isOffline(finding) && isMeant) return { finding, todo: "make" };
+  const isNewCa = newCas === "all" || (newCas === "internal" && isInternal(finding.name));
+  if (isOffline(finding) && isNewCa) return { finding, todo: "make" };
   if (finding.state === "ok") return { finding, todo: "keep" };
   const remedy = remedyOf(finding, evidence?.() ?? { texts: [], tokens: [] });
   if (remedy.do !== "lost" && remedy.do !== "elsewhere") return { finding, todo: "restore", remedy };
-  if (!isMeant) return { finding, todo: "refuse", remedy, others };
+  if (!isNewCa) return { finding, todo: "refuse", remedy, others };
   const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
   return "why" in remedy && isHalf
     ? { finding, todo: "restore", remedy: { do: "again" } }
@@ -207,19 +207,26 @@ function caRemedy(
   here: { key: string; cert: string | undefined },
   { texts }: Evidence,
 ): Remedy {
-  const known = knownCertificates(row, here.cert, texts);
-  const fit = known.find(({ info }) => info.isCa && isValidNow(info) && keyMatches(info.pem, here.key));
-  const [inUse] = known;
+  const certificates = knownCertificates(row, here.cert, texts);
+  const fit = certificates.find(
+    ({ info }) => info.isCa && isValidNow(info) && keyMatches(info.pem, here.key),
+  );
+  const [inUse] = certificates;
   // the source of the CA in use may name several: the old and the current one
   const isInUse =
     fit &&
-    known.some(({ from, info }) => from === inUse!.from && info.publicKeyHash === fit.info.publicKeyHash);
+    certificates.some(
+      ({ from, info }) => from === inUse!.from && info.publicKeyHash === fit.info.publicKeyHash,
+    );
   if (fit && (isInUse || madeAt(fit.info.pem) > madeAt(inUse!.info.pem)))
     return { do: "certificate", pem: fit.whole ?? fit.info.pem, from: fit.from };
   const hasExpired = finding.state === "expired";
   if (!hasExpired && !["certificate missing", "unreadable", "does not match its key"].includes(finding.state))
     return { do: "lost" };
-  if (known.length > 0 && !(hasExpired && known.some(({ info }) => keyMatches(info.pem, here.key))))
+  if (
+    certificates.length > 0 &&
+    !(hasExpired && certificates.some(({ info }) => keyMatches(info.pem, here.key)))
+  )
     return STRANGE;
   const signed = leavesOf(row, finding).map((pem) => isSignedWith(pem, here.key));
   if (signed.length > 0 && !signed.includes(true)) return STRANGE;
@@ -289,8 +296,8 @@ function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: 
  */
 export function foreignCa(certPem: string | undefined, clustersPem: string): string | undefined {
   const own = infoOf(certPem);
-  const known = infosIn(clustersPem);
-  if (!own || known.length === 0 || known.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash))
+  const infos = infosIn(clustersPem);
+  if (!own || infos.length === 0 || infos.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash))
     return undefined;
-  return known.every(({ pem }) => madeAt(pem) > madeAt(own.pem)) ? own.publicKeyHash : undefined;
+  return infos.every(({ pem }) => madeAt(pem) > madeAt(own.pem)) ? own.publicKeyHash : undefined;
 }

@@ -119,8 +119,8 @@ export function signedBy(certPem: string, caPem: string): boolean {
 
 /** Whether two texts have a certificate in common: two bundles that trust the same CA. */
 export function shareCertificate(one: string, other: string): boolean {
-  const known = new Set(certificatesIn(one).map((pem) => nodeCertificate(pem).fingerprint256));
-  return certificatesIn(other).some((pem) => known.has(nodeCertificate(pem).fingerprint256));
+  const fingerprints = new Set(certificatesIn(one).map((pem) => nodeCertificate(pem).fingerprint256));
+  return certificatesIn(other).some((pem) => fingerprints.has(nodeCertificate(pem).fingerprint256));
 }
 
 /** Certificates are backdated for clocks that are late (kubernetes/kubernetes#118922). */
@@ -318,8 +318,8 @@ export function knowsCa(text: string | undefined, caPem: string): boolean {
  */
 export function trustsCa(text: string | undefined, caPem: string): boolean {
   const ca = certInfo(caPem);
-  const known = infosIn(text);
-  return known.some(
+  const infos = infosIn(text);
+  return infos.some(
     (one) => one.publicKeyHash === ca.publicKeyHash && (one.pem === ca.pem || isValidNow(one)),
   );
 }

@@ -214,8 +214,8 @@ async function writeSa({ todo, finding }: PkiAction, { options, takeKey }: Job):
 
 /** The CA that signs `forName`, read or made once for the run. */
 function signer(name: string, forName: string, { actions, facts, cas }: Job): Pair {
-  const known = cas.get(name);
-  if (known) return known;
+  const cached = cas.get(name);
+  if (cached) return cached;
   const pair = readSigner(name, forName, { actions, facts });
   cas.set(name, pair);
   return pair;

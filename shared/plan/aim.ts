@@ -11,7 +11,7 @@ import type { PlanNode } from "./plan-node.ts";
 import { inUtc, keyFiles, lostKeys } from "./seen-done.ts";
 import { hasAnswered, isSearched, wasSearched } from "./seen-nodes.ts";
 
-type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved" | "isProved">;
+type Facts = Pick<PlanFacts, "answers" | "lost" | "options" | "moved" | "isProved">;
 
 interface Around {
   facts: Facts;
@@ -77,20 +77,20 @@ function whoLacks(here: string, deep: Assessment["deep"], facts: Facts, nodes: r
   );
   if (open.length === 0)
     return `nobody has any more${isSealed ? ", unless you have the certificate key of the Secret kubeadm-certs" : ""}`;
-  const isSeen = (name: string) => hasAnswered(name, facts.seen);
+  const isSeen = (name: string) => hasAnswered(name, facts.answers);
   const which: string[] = [];
-  const [seen, unseen] = [open.filter(isSeen), open.filter((name) => !isSeen(name))];
+  const [answered, unseen] = [open.filter(isSeen), open.filter((name) => !isSeen(name))];
   if (unseen.length > 0) which.push(`Not looked at: ${listed(unseen)}`);
-  if (seen.length > 0) which.push(`Looked at, but not their memory: ${listed(seen)}`);
+  if (answered.length > 0) which.push(`Looked at, but not their memory: ${listed(answered)}`);
   return `${here} does not have. ${which.join(". ")}. If one of them has them, the plan is made there`;
 }
 
 /** Workers that keep the old CA. */
-function workersOf({ seen }: Facts, nodes: readonly PlanNode[]): string {
+function workersOf({ answers }: Facts, nodes: readonly PlanNode[]): string {
   const workers = nodes.filter(({ role }) => role === "worker").map(({ name }) => name);
   if (workers.length === 0) return "";
-  const joining = joinsOf({ seen }, nodes);
-  const unseen = workers.filter((name) => !hasAnswered(name, seen));
+  const joining = joinsOf({ answers }, nodes);
+  const unseen = workers.filter((name) => !hasAnswered(name, answers));
   const others =
     joining.length < workers.length - unseen.length ? ", no other worker that was looked at" : "";
   const join =
@@ -100,21 +100,21 @@ function workersOf({ seen }: Facts, nodes: readonly PlanNode[]): string {
 }
 
 /** Workers that have lost what only a join brings back. */
-export function joinsOf({ seen }: Pick<PlanFacts, "seen">, nodes: readonly PlanNode[]): string[] {
-  const joins = seen.nodes.flatMap((node) => (node.joins ? [node.name] : []));
+export function joinsOf({ answers }: Pick<PlanFacts, "answers">, nodes: readonly PlanNode[]): string[] {
+  const joins = answers.nodes.flatMap((node) => (node.joins ? [node.name] : []));
   return nodes.flatMap(({ name, role }) => (role === "worker" && joins.includes(name) ? [name] : []));
 }
 
 /** "m1 (here), m2 (03:12 UTC). Asked, and no answer: w2. Not looked at: w1". */
 export function lookedAt(
   here: string,
-  { seen }: Pick<PlanFacts, "seen">,
+  { answers }: Pick<PlanFacts, "answers">,
   nodes: readonly PlanNode[],
 ): string[] {
-  const looked = seen.nodes.filter(({ name }) => name !== here);
-  const silent = seen.silent.filter((name) => name !== here && nodes.some((node) => node.name === name));
-  const known = [here, ...silent, ...looked.map(({ name }) => name)];
-  const others = nodes.flatMap(({ name }) => (known.includes(name) ? [] : [name]));
+  const looked = answers.nodes.filter(({ name }) => name !== here);
+  const silent = answers.silent.filter((name) => name !== here && nodes.some((node) => node.name === name));
+  const asked = [here, ...silent, ...looked.map(({ name }) => name)];
+  const others = nodes.flatMap(({ name }) => (asked.includes(name) ? [] : [name]));
   const times = looked.map(
     (node) => `${node.name} (${inUtc(node.made)}${isSearched(node) ? "" : ", not its memory"})`,
   );
@@ -167,7 +167,7 @@ function whereKeysAre(
   const open = (names: readonly string[]) => names.filter((name) => !isDone(name, facts));
   const leaders = lost.includes("ca") ? open(facts.leader?.nodes ?? []) : [];
   const [leader] = leaders;
-  if (leader !== undefined && hasAnswered(leader, facts.seen))
+  if (leader !== undefined && hasAnswered(leader, facts.answers))
     return { to: leader, open: leaders, aim: `Make this plan on ${leader}: ${LED}` };
   // all nodes are looked at by one way: who has the keys is known then
   if (leader !== undefined) return { open: leaders, aim: `Look at ${listed(leaders)} first: ${LED}` };
@@ -187,17 +187,20 @@ export function needsProof(
 
 const LED = "the controller-manager there led last, and only its process may hold ca.key in memory";
 
-function isDone(name: string, { seen, lost, said }: Pick<PlanFacts, "seen" | "lost" | "said">): boolean {
-  const given = [...lost.names, ...(said["lost-on"] ?? [])];
-  return given.includes(name) || wasSearched(name, seen);
+function isDone(
+  name: string,
+  { answers, lost, options }: Pick<PlanFacts, "answers" | "lost" | "options">,
+): boolean {
+  const given = [...lost.names, ...(options["lost-on"] ?? [])];
+  return given.includes(name) || wasSearched(name, answers);
 }
 
 export function othersOf(nodes: readonly PlanNode[]): string[] {
   return nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
 }
 
-function unseenOthers(nodes: readonly PlanNode[], { seen }: Pick<PlanFacts, "seen">): string[] {
-  return othersOf(nodes).filter((name) => !hasAnswered(name, seen));
+function unseenOthers(nodes: readonly PlanNode[], { answers }: Pick<PlanFacts, "answers">): string[] {
+  return othersOf(nodes).filter((name) => !hasAnswered(name, answers));
 }
 
 /** Neither looked at to the end, nor given up. */
@@ -209,16 +212,19 @@ export function openOthers(nodes: readonly PlanNode[], facts: Parameters<typeof 
 const COSTS: Record<string, number> = { ca: 8, sa: 4, "etcd/ca": 2, "front-proxy-ca": 1 };
 
 /** The control plane node that says that it has what is worth more than what is here. */
-function whoHasMore(lost: readonly string[], { seen, known, said }: PlanFacts): Elsewhere | undefined {
+function whoHasMore(
+  lost: readonly string[],
+  { answers, clusterData, options }: PlanFacts,
+): Elsewhere | undefined {
   const cost = (keys: readonly string[]) => keys.reduce((all, name) => all + (COSTS[name] ?? 0), 0);
   // Where workers and pods trust a lost key, the others cost nothing beside it, and nothing says whether those of
   // another node are the cluster's, or of a half attempt.
   const trusted = lost.filter((name) => name === "ca" || name === "sa");
   const counted = trusted.length > 0 ? trusted : lost;
   const isOther = (name: string) =>
-    known?.cluster.nodes.some((node) => node.controlPlane && node.name === name);
-  const others = seen.nodes.flatMap((node) => {
-    const isGivenUp = node.lostData && said["lost-on"]?.includes(node.name);
+    clusterData?.cluster.nodes.some((node) => node.controlPlane && node.name === name);
+  const others = answers.nodes.flatMap((node) => {
+    const isGivenUp = node.lostData && options["lost-on"]?.includes(node.name);
     if (!node.lacks || !isOther(node.name) || isGivenUp) return [];
     const { name, lacks, lostData } = node;
     return { name, lacks, lostData, counts: cost(counted.filter((key) => lacks.includes(key))) };

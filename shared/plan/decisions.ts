@@ -47,10 +47,10 @@ function planLine({ facts, nodes }: Surroundings, option: List, names: readonly 
 }
 
 function silentDecisions(around: Surroundings): Decisions | undefined {
-  const { silent, seen } = around.facts;
+  const { silent, answers } = around.facts;
   if (silent.length === 0) return undefined;
   const names = listed(silent);
-  const bySsh = silent.some((name) => seen.silent.includes(name)) ? ", nor by ssh" : "";
+  const bySsh = silent.some((name) => answers.silent.includes(name)) ? ", nor by ssh" : "";
   return {
     aim: `Say first what ${names} is: nothing answers there, and part 2 would stop for it`,
     notes: [
@@ -92,7 +92,7 @@ function refusalDecisions(
   const isSaid = ({ on, id }: { on: string; id: Refusal["id"] }) =>
     id === "place" && files.some(({ program, lostOn }) => program === "kubelet" && lostOn.includes(on));
   const own = all.filter(isBeforePart3);
-  const others = facts.seen.nodes
+  const others = facts.answers.nodes
     .flatMap(({ name, refusals }) => refusals.filter(isBeforePart3).map((one) => ({ ...one, on: name })))
     .filter((one) => !isSaid(one));
   const open = [...own.map((one) => ({ ...one, on: here })).filter((one) => !isSaid(one)), ...others];
@@ -143,10 +143,10 @@ interface OpenFile {
 /** Lost files that no script makes, and that nobody has given up: here, and where a node has said so. */
 function openFiles(
   { node: here, lostFiles = [] }: Assessment,
-  { seen, named, givenUp }: PlanFacts,
+  { answers, named, givenUp }: PlanFacts,
 ): OpenFile[] {
   const lackers = (path: string) =>
-    seen.nodes.flatMap(({ name, lostFiles }) => (lostFiles.includes(path) ? [name] : []));
+    answers.nodes.flatMap(({ name, lostFiles }) => (lostFiles.includes(path) ? [name] : []));
   const own = lostFiles.map((file) => ({ ...file, lostOn: [here, ...lackers(file.path)] }));
   const there = named
     .filter(({ path }) => !lostFiles.some((file) => file.path === path))
@@ -195,7 +195,7 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
 function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings): Note {
   const { path, program, lostOn, mounted } = file;
   const others = nodes.filter(({ name, role }) => role !== "worker" && !lostOn.includes(name));
-  const isSeen = ({ name }: PlanNode) => name === here || hasAnswered(name, facts.seen);
+  const isSeen = ({ name }: PlanNode) => name === here || hasAnswered(name, facts.answers);
   const [has, unseen] = [others.filter(isSeen), others.filter((one) => !isSeen(one))];
   const named = (all: readonly PlanNode[]) => listed(all.map(({ name }) => name));
   const namer = namerOf({ ...file, kind: "file", without: "", inside: "" });
@@ -208,7 +208,7 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   if (facts.lost.away.length > 0) sentences.push(`${listed(facts.lost.away)} is away, and may have it`);
   if (sentences.length === 2) sentences.push("No other control plane node has it");
   const isOpenWorker = ({ name, role }: PlanNode) =>
-    role === "worker" && !lostOn.includes(name) && !hasAnswered(name, facts.seen);
+    role === "worker" && !lostOn.includes(name) && !hasAnswered(name, facts.answers);
   if (program === "kubelet" && nodes.some(isOpenWorker))
     sentences.push("A worker may have one: read it first, as its addresses and resources are its own");
   const commands: Line[] = [];
@@ -242,7 +242,7 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
 function workersNotes({ path, lostOn }: OpenFile, here: string, { facts, nodes }: Surroundings): Note[] {
   const isLackingAll = nodes.every(({ name, role }) => role === "worker" || lostOn.includes(name));
   const from = nodes.find(
-    ({ name, role }) => role === "worker" && !lostOn.includes(name) && hasAnswered(name, facts.seen),
+    ({ name, role }) => role === "worker" && !lostOn.includes(name) && hasAnswered(name, facts.answers),
   );
   const to = nodes.find(({ name }) => name === here);
   if (!from || !to || !isLackingAll || !kubeadmsConfig(path)) return [];
@@ -298,7 +298,7 @@ function bringLines(
 export function givenUpNotes(here: string, { facts, nodes }: Surroundings): Note[] {
   const own = pathsGivenUp();
   const lacks = new Map([[here, own.filter((path) => !exists(path))]]);
-  for (const { name, words } of facts.seen.nodes) {
+  for (const { name, words } of facts.answers.nodes) {
     const there = words.flatMap(({ option, files = [] }) => (option === "start-without" ? files : []));
     lacks.set(
       name,

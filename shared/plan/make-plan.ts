@@ -21,13 +21,13 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type PlanNode } from "./plan-node.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type Part, readRunbook } from "./runbook.ts";
-import { isSeenDone, lostKeys, saidBy, sightsOf, withSights } from "./seen-done.ts";
+import { isSeenDone, lostKeys, observationsOf, saidBy, withSights } from "./seen-done.ts";
 import {
   hasAnswered,
   hasNoServers,
   hasOnlyExpired,
   nothingDamaged,
-  type Sight,
+  type Observation,
   wasSearched,
   withoutOlder,
 } from "./seen-nodes.ts";
@@ -73,36 +73,44 @@ export interface PlanPart extends Pick<Part, "title" | "undo"> {
 }
 
 /** With what was seen of it already. */
-export type SeenStep = PlanStep & { seen: readonly Sight[] };
+export type SeenStep = PlanStep & { observations: readonly Observation[] };
 
 /**
  * Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not
  * know.
  */
 export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Plan {
-  const facts = given.damaged ? all : { ...all, seen: withoutOlder(all.seen, all.repairedAt) };
-  const { known, lost, user } = facts;
-  const nodes = known ? planNodes(known, { here: given.node, without: [...lost.names, ...lost.away] }) : [];
+  const facts = given.damaged ? all : { ...all, answers: withoutOlder(all.answers, all.repairedAt) };
+  const { clusterData, lost, user } = facts;
+  const nodes = clusterData
+    ? planNodes(clusterData, { here: given.node, without: [...lost.names, ...lost.away] })
+    : [];
   const assessed = { ...given, course: courseHere(given, { nodes, facts }) };
   const around: Around = { nodes, facts, assessed, ...readRunbook(runbook) };
   const away = whereToPlan(assessed, around);
   const made = new Date();
   const unseen = away ? stepsThere(away, around) : stepsHere(around);
-  const steps = withSights(unseen, sightsOf(assessed, facts, made));
-  const pods = known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0;
+  const steps = withSights(unseen, observationsOf(assessed, facts, made));
+  const pods = clusterData ? clusterData.data.keys(`${registryPrefix(clusterData.data)}/pods/`).length : 0;
   const parts = partsOf(around, { steps, away });
   const aim = away?.aim ?? aimOf(assessed, { facts, nodes, pods });
   const others = othersOf(nodes);
-  const areSeen = others.every((name) => hasAnswered(name, facts.seen));
+  const areSeen = others.every((name) => hasAnswered(name, facts.answers));
   // who reads a plan has no table of rows
   const verdict = assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, "");
-  const leftOut = facts.seen.leftOut.map((why) => `Does not count: ${why}`);
-  const strange = (known?.cluster.nodes ?? []).flatMap(({ name }) => (isName(name) ? [] : [name]));
+  const leftOut = facts.answers.leftOut.map((why) => `Does not count: ${why}`);
+  const strange = (clusterData?.cluster.nodes ?? []).flatMap(({ name }) => (isName(name) ? [] : [name]));
   return {
-    ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
+    ...{
+      node: assessed.node,
+      kubernetes: assessed.kubernetes,
+      cluster: clusterData?.cluster.name,
+      made,
+      user,
+    },
     verdict,
     ownVerdict: aim === undefined || areSeen || away ? undefined : verdict,
-    nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen, assessed) })),
+    nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.answers, assessed) })),
     ...{ lost: lost.names, away: lost.away },
     aim,
     looked: [
@@ -170,7 +178,7 @@ function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Mad
     3: () => notesBeforePart3(assessed),
     [AFTER_PROOF]: () => notesBeforeEnd(steps, { ...facts, nodes }),
   };
-  const isKeyGivenUp = facts.said["start-without"].includes("service-account-key-file");
+  const isKeyGivenUp = facts.options["start-without"].includes("service-account-key-file");
   if (steps.length === 0) return [];
   return parts.flatMap(({ number, title, undo, text }): PlanPart[] => {
     const own = steps.filter(({ part }) => part === number);
@@ -206,13 +214,14 @@ function anewLines(user: string, first: PlanNode, facts: PlanFacts): Line[] {
  * are well, too, need none of parts 0 to 2.
  */
 function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundings): Course | undefined {
-  const { seen, lost, isKept } = facts;
+  const { answers, lost, isKept } = facts;
   if (damaged || (course && course[0] !== "hold")) return course;
   const others = othersOf(nodes);
-  const areWell = facts.isProved || others.every((name) => nothingDamaged(name, seen));
+  const areWell = facts.isProved || others.every((name) => nothingDamaged(name, answers));
   if (lost.names.length > 0 || !areWell) {
     const needsKeys =
-      facts.hasNewKeys || !others.every((name) => nothingDamaged(name, seen) || hasOnlyExpired(name, seen));
+      facts.hasNewKeys ||
+      !others.every((name) => nothingDamaged(name, answers) || hasOnlyExpired(name, answers));
     return course?.filter((task) => task !== "hold" && (needsKeys || !CARRIES_KEYS.includes(task)));
   }
   const left = facts.made.oldKey ? "tokens" : "verify";
@@ -232,7 +241,7 @@ function stepsHere({ assessed, nodes, facts, blocks }: Around): Unseen[] {
   const joins = isNewJoin ? undefined : joinsOf(facts, nodes);
   const tasks = course.flatMap((task): Course => {
     const isLook = task === "look" || task === "look-around";
-    if (isLook && others.every((name) => wasSearched(name, facts.seen))) return [];
+    if (isLook && others.every((name) => wasSearched(name, facts.answers))) return [];
     // with the old CA single workers join
     return task === "close" && joins?.length ? ["join", "close"] : [task];
   });
@@ -243,21 +252,21 @@ function stepsHere({ assessed, nodes, facts, blocks }: Around): Unseen[] {
     ...hereOf(assessed, facts),
     ...{ ...facts, joins, tells: several ? course.find((task) => TELLS.includes(task)) : undefined },
     done: isAfter ? doneAfter(facts) : {},
-    well: damaged ? [] : others.filter((name) => nothingDamaged(name, facts.seen)),
+    well: damaged ? [] : others.filter((name) => nothingDamaged(name, facts.answers)),
   });
   const moved = withMoves(own, { nodes, facts, joins: isNewJoin });
   const steps = numbered(moved, { several, ...byHandOf({ nodes, facts, blocks }) });
   // members of an etcd that is a unit go on without their API server
-  const othersServe = facts.othersServe && !others.every((name) => hasNoServers(name, facts.seen));
+  const othersServe = facts.othersServe && !others.every((name) => hasNoServers(name, facts.answers));
   return withOutage(steps, { several, othersServe });
 }
 
 /** Facts that costs and irreversible acts depend on. */
 function hereOf(
   { node, deep, workloads }: Assessment,
-  { seen }: PlanFacts,
+  { answers }: PlanFacts,
 ): Pick<CostsHere, "newKeys" | "workloads"> {
-  const counts = [{ name: node, workloads }, ...seen.nodes].flatMap(({ name, workloads }) =>
+  const counts = [{ name: node, workloads }, ...answers.nodes].flatMap(({ name, workloads }) =>
     workloads === undefined ? [] : [[name, workloads] as const],
   );
   return { newKeys: lostKeys(deep).filter((name) => !isInternal(name)), workloads: new Map(counts) };
@@ -273,10 +282,10 @@ function isOpen({ task, on }: Block, { made }: PlanFacts): boolean {
   return made.backupHere && !isPack;
 }
 
-function doneAfter({ seen, made }: PlanFacts) {
-  const backup = seen.nodes.filter(({ hasBackup }) => made.backup && hasBackup);
+function doneAfter({ answers, made }: PlanFacts) {
+  const backup = answers.nodes.filter(({ hasBackup }) => made.backup && hasBackup);
   return {
-    kit: seen.nodes.map(({ name }) => name),
+    kit: answers.nodes.map(({ name }) => name),
     "backup-there": backup.map(({ name }) => name),
   };
 }
@@ -347,7 +356,7 @@ function planNodes(
   from: Parameters<typeof identitiesOf>[0],
   { here, without }: { here: string; without: readonly string[] },
 ): PlanNode[] {
-  const known = identitiesOf(from);
+  const nodesByName = identitiesOf(from);
   const rank = (node: KnownNode) => (node.name === here ? 0 : node.controlPlane ? 1 : 2);
   return from.cluster.nodes
     .filter(({ name }) => !without.includes(name))
@@ -355,6 +364,6 @@ function planNodes(
     .map((node, index) => {
       const name = isName(node.name) ? node.name : `node ${index + 1}`;
       const role = (["first control plane node", "control plane node", "worker"] as const)[rank(node)]!;
-      return { name, role, ...addressToType(node, known, name) };
+      return { name, role, ...addressToType(node, nodesByName, name) };
     });
 }

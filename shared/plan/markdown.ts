@@ -119,8 +119,8 @@ export function asSentence(text: string): string {
 }
 
 function about(step: SeenStep): string[] {
-  const { seen, note, costs, ends, exit, makesVoid } = step;
-  const lines = [...inSentences(seen).map(escaped), ...(note ? [note] : []), `Costs: ${costs}`];
+  const { observations, note, costs, ends, exit, makesVoid } = step;
+  const lines = [...inSentences(observations).map(escaped), ...(note ? [note] : []), `Costs: ${costs}`];
   lines.push(...(step.irreversible ?? []).map(asSentence));
   if (makesVoid.length > 0) lines.push(repeatsOf(step));
   if (durationOf(step)) lines.push(`Takes ${durationOf(step)}`);

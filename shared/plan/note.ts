@@ -33,8 +33,8 @@ export function planAgain(
   more: Partial<PlanOptions> = {},
   page?: string,
 ): string {
-  const said = { seen: folder, ...unkept, ...more };
-  return page === undefined ? command("plan", said) : command(shell`plan ${page}`, said);
+  const options = { seen: folder, ...unkept, ...more };
+  return page === undefined ? command("plan", options) : command(shell`plan ${page}`, options);
 }
 
 export function planWith(
@@ -59,7 +59,7 @@ export function linesHere(
 
 interface Asked {
   user: string;
-  said: Partial<PlanOptions>;
+  options: Partial<PlanOptions>;
   unkept: Partial<PlanOptions>;
   nodes: readonly PlanNode[];
 }
@@ -68,7 +68,7 @@ interface Asked {
  * The answer of 00-assess on each node, and the plan of that. A node that does not answer leaves an empty file. One without a
  * known address is not asked, nor one without a name of its own: its words would be another one's.
  */
-export function askLines({ user, said, unkept, nodes }: Asked): Line[] {
+export function askLines({ user, options, unkept, nodes }: Asked): Line[] {
   const [first, ...others] = nodes;
   if (!first) return [];
   const to = reachedAs(first, user);
@@ -77,7 +77,7 @@ export function askLines({ user, said, unkept, nodes }: Asked): Line[] {
     asked.map(({ name }) => name),
     (name) => {
       const node = asked.find((one) => one.name === name)!;
-      const [from, look] = [reachedAs(node, user), lookLine(said["etcd-data"], node.role)];
+      const [from, look] = [reachedAs(node, user), lookLine(options["etcd-data"], node.role)];
       return printedInto(`${SEEN}/${name}.json`, from, to, `cd ${from.kit} && ${look}`);
     },
   );

@@ -22,7 +22,7 @@ import type { Placed, PlanStep } from "./step-order.ts";
 
 type Asked = Pick<
   PlanFacts,
-  "lost" | "user" | "said" | "unkept" | "seen" | "folder" | "noDisk" | "bundles" | "onAgain"
+  "lost" | "user" | "options" | "unkept" | "answers" | "folder" | "noDisk" | "bundles" | "onAgain"
 > & { nodes: readonly PlanNode[] };
 
 interface First extends Asked {
@@ -88,11 +88,11 @@ function saidElsewhere(asked: Asked): Note[] {
   const isNew = ({ option, value }: SavedOption) =>
     LISTS.some((list) => list === option) &&
     !asked.onAgain.includes(value) &&
-    !asked.said[option as List].includes(value) &&
+    !asked.options[option as List].includes(value) &&
     (kindOf({ option }).ofNodes
       ? asked.nodes.some(({ name }) => name === value)
       : startWithoutFlag(`--${value}`) !== undefined);
-  return asked.seen.nodes.flatMap(({ name, words }): Note[] => {
+  return asked.answers.nodes.flatMap(({ name, words }): Note[] => {
     const own = words.filter(isNew);
     if (own.length === 0) return [];
     const of = (list: List) => [
@@ -110,10 +110,12 @@ function saidElsewhere(asked: Asked): Note[] {
 
 /** Nothing is repaired where etcd's data is lost: the operator says whether it is. */
 function withoutData(asked: First): Note[] {
-  const { seen, lost, away } = asked;
+  const { answers, lost, away } = asked;
   // its keys are brought from there first
-  const known = [...lost.names, ...lost.away, ...(away && !away.to ? away.open : [])];
-  const names = seen.nodes.flatMap(({ name, lostData }) => (lostData && !known.includes(name) ? [name] : []));
+  const settled = [...lost.names, ...lost.away, ...(away && !away.to ? away.open : [])];
+  const names = answers.nodes.flatMap(({ name, lostData }) =>
+    lostData && !settled.includes(name) ? [name] : [],
+  );
   if (names.length === 0) return [];
   const question = `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again.`;
   return [
@@ -136,7 +138,7 @@ function withoutData(asked: First): Note[] {
 /** Part 3 waits for each worker. Control plane nodes are a decision, as part 2 stops for them. */
 function silentWorkers(asked: Asked): Note[] {
   const isWorker = (name: string) => asked.nodes.some((node) => node.name === name && node.role === "worker");
-  const names = asked.seen.silent.filter(isWorker);
+  const names = asked.answers.silent.filter(isWorker);
   if (names.length === 0) return [];
   const question = `${listed(names)}: asked, and no answer. Off for now? Part 3 waits 15 minutes at most for each worker that is not named as away.`;
   const text = `${listed(names)}: asked, and no answer. Off for now? Print the plan so: part 3 then does not wait for it, 15 minutes at most.`;
@@ -215,7 +217,7 @@ function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] 
       `If another control plane node (${listed(others)}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
       ...asked.nodes
         .filter(({ name }) => others.includes(name))
-        .flatMap((node) => linesOn(node, command("plan", asked.said))),
+        .flatMap((node) => linesOn(node, command("plan", asked.options))),
     );
   if (lost.some(({ places }) => places.some(({ word }) => word === "secret")))
     add(
@@ -260,7 +262,7 @@ function diskNote(asked: Asked): Note {
 }
 
 /** A way of 00-assess; from another node only if nobody has said that it is lost there, too. */
-function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
+function wayBack(way: string, { user, nodes, answers }: Asked): Note[] {
   const [line = "", comment = ""] = way.split(/(?<! ) +# /);
   const [, name, names = ""] =
     /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2$/.exec(line) ?? [];
@@ -269,7 +271,7 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
     return [{ text: comment || `On ${to.name}:`, commands: linesOn(to, line) }];
   const all = names.split(" ");
   const isOne = (path: string) => all.includes(path.slice(1));
-  const lackers = seen.nodes.flatMap((node) => (node.missing.some(isOne) ? node.name : []));
+  const lackers = answers.nodes.flatMap((node) => (node.missing.some(isOne) ? node.name : []));
   const others = othersOf(nodes).filter((other) => !lackers.includes(other));
   const from = nodes.find((node) => node.name === others[0]);
   if (!from) return [];

@@ -40,14 +40,14 @@ import { wantedManifests } from "../static-pods/wanted-manifests.ts";
 import type { List } from "./decision-ways.ts";
 import { ROOT } from "./login.ts";
 import { isName } from "./plan-node.ts";
-import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
+import { type AnsweredNode, NONE_SEEN, type NodeAnswers, readSeen } from "./seen-nodes.ts";
 
 export interface PlanFacts {
-  known: { cluster: Cluster; data: EtcdData } | undefined;
+  clusterData: { cluster: Cluster; data: EtcdData } | undefined;
   lost: LostNodes;
   /** Were away, as was said before, and their machines are on again. */
   onAgain: readonly string[];
-  seen: Seen;
+  answers: NodeAnswers;
   folder: string | undefined;
   isKept: boolean;
   /**
@@ -84,7 +84,7 @@ export interface PlanFacts {
   bundles: readonly string[];
   user: string;
   /** Also what was said before: a plan that is made elsewhere has to be told all of it. */
-  said: PlanOptions;
+  options: PlanOptions;
   /** Flags, and paths of files. */
   givenUp: readonly string[];
   /** The options to repeat on a plan's line, without the saved ones. */
@@ -127,23 +127,23 @@ export async function factsForPlan(
   const on = await onAgain(all, left.away);
   const lost = { ...left, away: left.away.filter((name) => !on.includes(name)) };
   const named = cp ? namedFiles(cp) : [];
-  const seen = cluster
+  const answers = cluster
     ? seenIn(folder, { cp, cluster, peers, files: named.map(({ path }) => path) })
     : NONE_SEEN;
   const running = peers.flatMap((peer) => (isNameless(peer) || peer.shows === "nothing" ? [] : peer.name));
   const unkept = { user: user === ROOT ? undefined : user };
-  const said = saidHere(typed, words, { lost, ...unkept });
+  const options = saidHere(typed, words, { lost, ...unkept });
   return {
-    known: cluster && data && { cluster, data },
+    clusterData: cluster && data && { cluster, data },
     // what a restore has left behind needs no word, and nothing of it is believed
     lost: cp
       ? lost
       : { ...lost, names: [...lost.names, ...all.flatMap((one) => (one.former ? one.name : []))] },
-    ...{ onAgain: on, seen, folder, running, named, user, said },
+    ...{ onAgain: on, answers, folder, running, named, user, options },
     isKept: rescueFolders().length > 0,
     repairedAt: rescueFolders()[0]?.made,
     leader: cp && lastLeaderElsewhere(cp),
-    silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
+    silent: await silentPeers(peers, [...left.names, ...left.away], { ...answers, running }),
     etcdRuns: home?.runs,
     certificatesDir: cp?.facts.certificatesDir ?? CERTIFICATES_DIR,
     hasNewKeys: cp !== undefined && hasNewKeys(cp),
@@ -155,7 +155,7 @@ export async function factsForPlan(
     isRestored: lastRestore() !== undefined,
     bundles: lyingHere(".age").filter((name) => !name.endsWith(".etcd.age")),
     givenUp: words["start-without"] ?? [],
-    unkept: cp ? unkept : said,
+    unkept: cp ? unkept : options,
   };
 }
 
@@ -210,7 +210,7 @@ interface Here {
 }
 
 /** This node is looked at now, whatever it said before. */
-function seenIn(folder: string | undefined, { cp, cluster, peers, files }: Here): Seen {
+function seenIn(folder: string | undefined, { cp, cluster, peers, files }: Here): NodeAnswers {
   if (folder === undefined) return NONE_SEEN;
   const copies = cp ? clusterCaSeen(cp.node, { ...cp, ...cp.facts }).copies : [];
   const made = copies.flatMap(({ is, hash }) => (is === "new in this repair" ? (hash ?? []) : []));
@@ -231,7 +231,11 @@ function seenIn(folder: string | undefined, { cp, cluster, peers, files }: Here)
  * Who was away while etcd's CA was made anew cannot know that it is damaged: this node sees that its etcd shows a CA
  * that is not this node's, while most members show this node's.
  */
-function withOtherEtcd(nodes: readonly SeenNode[], peers: readonly Peer[], cp: ControlPlaneNode): SeenNode[] {
+function withOtherEtcd(
+  nodes: readonly AnsweredNode[],
+  peers: readonly Peer[],
+  cp: ControlPlaneNode,
+): AnsweredNode[] {
   const own = ownMember(cp.data, cp.node.addresses);
   const answers = answering(peers);
   if (!quorumOf(cp.data.members, (one) => one.id === own?.id || answers(one)).isEnough) return [...nodes];
@@ -257,11 +261,11 @@ function answering(peers: readonly Peer[]) {
 /** A machine that is off says nothing at all; one whose etcd has ended says that nobody listens. */
 async function silentPeers(
   peers: readonly Peer[],
-  said: readonly string[],
-  { nodes, silent, running }: Pick<Seen, "nodes" | "silent"> & { running: readonly string[] },
+  namesGiven: readonly string[],
+  { nodes, silent, running }: Pick<NodeAnswers, "nodes" | "silent"> & { running: readonly string[] },
 ): Promise<string[]> {
-  const known = [...said, ...running, ...nodes.map(({ name }) => name)];
-  const open = peers.filter((peer) => !isNameless(peer) && !known.includes(peer.name));
+  const names = [...namesGiven, ...running, ...nodes.map(({ name }) => name)];
+  const open = peers.filter((peer) => !isNameless(peer) && !names.includes(peer.name));
   const heard = await Promise.all(open.map(({ host, port }) => isHeard(host, port, SOON)));
   return open.flatMap(({ name }, i) => (silent.includes(name) || heard[i] === undefined ? [name] : []));
 }
@@ -277,8 +281,8 @@ class Unclear extends Refused {
   }
 }
 
-function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[], isElsewhere: boolean) {
-  const names = onlyLabelled(nodes).filter((name) => !said.includes(name));
+function refuseUnclear(nodes: readonly KnownNode[], namesGiven: readonly string[], isElsewhere: boolean) {
+  const names = onlyLabelled(nodes).filter((name) => !namesGiven.includes(name));
   if (names.length === 0) return;
   throw new Unclear(
     names,

@@ -115,8 +115,8 @@ function step(one: SeenStep): string {
   return `<article class="step" id="step-${one.number}" aria-labelledby="step-${one.number}-does">
 <label id="step-${one.number}-does"><input type="checkbox" data-step="${one.number}" autocomplete="off"${isSeenDone(one) ? " checked" : ""}><span class="number">${one.number}</span><span class="does">${asHtml(one.does)}</span></label>
 <p class="where">${asHtml(where(one))}</p>
-${inSentences(one.seen)
-  .map((seen) => `<p class="seen">${asHtml(seen)}.</p>`)
+${inSentences(one.observations)
+  .map((sentence) => `<p class="seen">${asHtml(sentence)}.</p>`)
   .join("\n")}
 ${one.note ? `<p>${asHtml(one.note)}.</p>` : ""}
 ${lines(one.lines, `step ${one.number}`)}

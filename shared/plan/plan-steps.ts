@@ -27,7 +27,7 @@ import type { Block } from "./runbook.ts";
 import { isSearched, wasSearched } from "./seen-nodes.ts";
 import { KEEPER, onNodes, type Placed } from "./step-order.ts";
 
-interface Facts extends CostsHere, Pick<PlanFacts, "lost" | "said" | "seen"> {
+interface Facts extends CostsHere, Pick<PlanFacts, "lost" | "options" | "answers"> {
   /** The only workers that have to; unset: each of them. */
   joins: readonly string[] | undefined;
   tells?: Task | undefined;
@@ -41,7 +41,7 @@ export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], fa
   const steps = joinCarried(blocks).flatMap((block, index, all) => {
     // a later step needs what it prints: the next one that is typed on nodes is that line
     const isKept = all.slice(index + 1).find((one) => one.on)?.printed === true;
-    const meant = nodes.filter((node) => isMeant(node, block, facts));
+    const meant = nodes.filter((node) => isWanted(node, block, facts));
     return block.on ? typedSteps(block, meant, facts, isKept) : fileSteps(block, meant);
   });
   return steps.filter(({ on }) => on.length > 0);
@@ -67,7 +67,7 @@ function joinCarried(blocks: readonly Block[]): Joined[] {
   return all;
 }
 
-function isMeant(node: PlanNode, { part, task, sshTo }: Block, { joins, well = [], done }: Facts): boolean {
+function isWanted(node: PlanNode, { part, task, sshTo }: Block, { joins, well = [], done }: Facts): boolean {
   const what = sshTo ? "kit" : task;
   if (what && done?.[what]?.includes(node.name)) return false;
   if ((part === 1 || part === 2) && well.includes(node.name)) return false;
@@ -127,7 +127,7 @@ function actsOf(commands: readonly string[], at: readonly PlanNode[], typing: Ty
 function typedSteps(block: Joined, nodes: readonly PlanNode[], facts: Facts, isKept: boolean): Placed[] {
   const { part = 0, exit, task, ends, sideBySide } = block;
   const at = nodesAt(nodes, block.on!);
-  const others = task === "unpack" ? facts.seen.nodes.filter(({ otherKeys }) => otherKeys) : [];
+  const others = task === "unpack" ? facts.answers.nodes.filter(({ otherKeys }) => otherKeys) : [];
   const aside = others.map(({ name }) => name);
   return inScripts(block.commands).map((commands, index, all) => {
     const isLast = index === all.length - 1;
@@ -171,18 +171,19 @@ interface Typing {
 function noteOf(
   { task, exit }: Block,
   at: readonly PlanNode[],
-  { joins, lost, said, seen }: Facts,
+  { joins, lost, options, answers }: Facts,
   { isKept, aside }: Typing,
 ): string | undefined {
   if (task === "remove" || task === "remove-kit") {
     // the folder keeps these words, and who comes back needs both
     const open = [
       ...lost.away.map((name) => `${name} is away`),
-      ...said["start-without"].map((flag) => `no --${flag}`),
+      ...options["start-without"].map((flag) => `no --${flag}`),
     ];
     return open.length > 0 ? `Not while this holds: ${open.join("; ")}` : undefined;
   }
-  if (task === "end-etcd") return at.every(({ name }) => wasSearched(name, seen)) ? NONE_HAS_IT : undefined;
+  if (task === "end-etcd")
+    return at.every(({ name }) => wasSearched(name, answers)) ? NONE_HAS_IT : undefined;
   if (aside.length > 0)
     return `Other keys are in the way on ${listed(aside)}: there they go to the rescue folder`;
   if (task === "salvage") return exit.includes(2) ? FOUND_MORE : FOUND_LESS;
@@ -194,8 +195,8 @@ function noteOf(
 /** NODE stands for all that are lost. */
 function commandSaid(typed: string, { task }: Block, facts: Facts): string {
   const { names } = facts.lost;
-  const said = /^\.\/bunw scripts\/0[12]-/.test(typed) ? withOptions(typed, saidFor(task, facts)) : typed;
-  return said.replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
+  const line = /^\.\/bunw scripts\/0[12]-/.test(typed) ? withOptions(typed, saidFor(task, facts)) : typed;
+  return line.replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
 /**
@@ -204,20 +205,20 @@ function commandSaid(typed: string, { task }: Block, facts: Facts): string {
  */
 function saidFor(
   task: Task | undefined,
-  { lost: { controlPlanes }, said, seen, tells }: Facts,
+  { lost: { controlPlanes }, options, answers, tells }: Facts,
 ): Partial<PlanOptions> {
-  const lostOn = said["lost-on"];
+  const lostOn = options["lost-on"];
   if (task === "control-plane")
     return {
-      without: tells === task ? said.without : [],
+      without: tells === task ? options.without : [],
       ...{ lost: controlPlanes, "lost-on": lostOn.filter((name) => controlPlanes.includes(name)) },
     };
   if (task === "etcd-there" && tells === task) {
-    const { without, endpoint, "etcd-data": dir, "start-without": flags } = said;
+    const { without, endpoint, "etcd-data": dir, "start-without": flags } = options;
     return { without, "lost-on": lostOn, "start-without": flags, endpoint, "etcd-data": dir };
   }
   if (task !== "new-cas" && task !== "new-internal-cas") return {};
-  const looked = seen.nodes.flatMap((node) => (node.controlPlane && isSearched(node) ? [node.name] : []));
+  const looked = answers.nodes.flatMap((node) => (node.controlPlane && isSearched(node) ? [node.name] : []));
   return { "lost-on": [...new Set([...lostOn, ...controlPlanes, ...looked])] };
 }
 
@@ -227,12 +228,12 @@ function effortOf(command: string, { task }: Block, facts: Facts, at: readonly P
 
 /** The others' answers go along: that plan would ask for them once more. */
 export function stepThere(
-  { user, said, folder }: Pick<PlanFacts, "user" | "said" | "folder">,
+  { user, options, folder }: Pick<PlanFacts, "user" | "options" | "folder">,
   from: PlanNode,
   there: readonly PlanNode[],
 ): Omit<Placed, "part"> {
   const lines = there.flatMap((node) => {
-    const line = (more: { seen?: string }) => linesOn(node, command("plan", { ...more, ...said }));
+    const line = (more: { seen?: string }) => linesOn(node, command("plan", { ...more, ...options }));
     if (folder === undefined) return line({});
     const [seen, parent] = [basename(folder), dirname(resolve(KIT_PLACE, folder))];
     const text = folderTo({ parent, seen }, reachedAs(from, user), reachedAs(node, user));

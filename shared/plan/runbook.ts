@@ -163,7 +163,7 @@ function commandsOf(body: string[]): string[] {
 }
 
 function place(name: string | undefined, line: number): Place {
-  const found = PLACES.find((known) => known === name);
+  const found = PLACES.find((place) => place === name);
   if (!found) throw bad(line, `"${name}" is not a place`);
   return found;
 }

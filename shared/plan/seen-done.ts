@@ -4,26 +4,33 @@ import type { LostNodes, Task } from "../facts/course.ts";
 import { CERTS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { KIT } from "./effort.ts";
-import { heldAt, isSearched, kindsOf, type Seen, type SeenNode, type Sight } from "./seen-nodes.ts";
+import {
+  type AnsweredNode,
+  heldAt,
+  isSearched,
+  kindsOf,
+  type NodeAnswers,
+  type Observation,
+} from "./seen-nodes.ts";
 import type { PlanStep } from "./step-order.ts";
 
-type Sights = Partial<Record<Task | "kit", readonly Sight[]>>;
+type Observations = Partial<Record<Task | "kit", readonly Observation[]>>;
 
 interface Around {
-  seen: Pick<Seen, "nodes">;
+  answers: Pick<NodeAnswers, "nodes">;
   lost: Pick<LostNodes, "controlPlanes">;
   made: { backup: boolean; report: boolean };
 }
 
-export function sightsOf(here: Assessment, { seen, lost, made }: Around, at: Date): Sights {
-  const others = seen.nodes.filter(({ name }) => name !== here.node);
+export function observationsOf(here: Assessment, { answers, lost, made }: Around, at: Date): Observations {
+  const others = answers.nodes.filter(({ name }) => name !== here.node);
   const held = [heldAt(here, here.node, at), ...others.map(({ held }) => held)];
   const makesKeys = here.course?.some((task) => task === "new-cas" || task === "new-internal-cas");
   const newCa = here.ca.copies.find(({ is }) => is === "new in this repair")?.hash;
   const well = others.filter(
     ({ damaged, trusts }) => !makesKeys && !damaged && (newCa === undefined || trusts.includes(newCa)),
   );
-  const sight = (what: string) => (node: Pick<SeenNode, "name" | "made">) => ({
+  const sight = (what: string) => (node: Pick<AnsweredNode, "name" | "made">) => ({
     on: node.name,
     at: node.made,
     what,
@@ -48,21 +55,29 @@ export function sightsOf(here: Assessment, { seen, lost, made }: Around, at: Dat
   };
 }
 
-export function withSights<S extends PlanStep>(steps: readonly S[], sights: Sights) {
+export function withSights<S extends PlanStep>(steps: readonly S[], sights: Observations) {
   return steps.map((step) => {
     const task = step.does === KIT.does ? "kit" : step.task;
-    return { ...step, seen: (task && sights[task])?.filter(({ on }) => step.on.includes(on)) ?? [] };
+    return { ...step, observations: (task && sights[task])?.filter(({ on }) => step.on.includes(on)) ?? [] };
   });
 }
 
 /** A box is ticked where all of it was seen. */
-export function isSeenDone({ on, seen }: { on: readonly string[]; seen: readonly Sight[] }): boolean {
-  return on.length > 0 && on.every((name) => seen.some((sight) => sight.on === name && sight.isWhole));
+export function isSeenDone({
+  on,
+  observations,
+}: {
+  on: readonly string[];
+  observations: readonly Observation[];
+}): boolean {
+  return (
+    on.length > 0 && on.every((name) => observations.some((sight) => sight.on === name && sight.isWhole))
+  );
 }
 
 /** "Seen at 01:20 UTC on cp1, cp2: the kubelet is stopped". */
-export function inSentences(seen: readonly Sight[]): string[] {
-  const same = Map.groupBy(seen, ({ at, what }) => `${inUtc(at)} ${what}`);
+export function inSentences(observations: readonly Observation[]): string[] {
+  const same = Map.groupBy(observations, ({ at, what }) => `${inUtc(at)} ${what}`);
   return [...same.values()].map(
     (all) => `Seen at ${inUtc(all[0]!.at)} on ${listed(all.map(({ on }) => on))}: ${all[0]!.what}`,
   );
@@ -83,7 +98,7 @@ export function keyFiles(names: readonly string[]): string {
 }
 
 /** A node's words about itself, in ours. This one was looked at now. */
-export function saidBy(name: string, { nodes, silent }: Seen, here: Assessment): { said?: string } {
+export function saidBy(name: string, { nodes, silent }: NodeAnswers, here: Assessment): { said?: string } {
   if (name === here.node) return { said: `Here: ${damageHere(here).join("; ")}` };
   if (silent.includes(name)) return { said: "Asked, and no answer" };
   const node = nodes.find((one) => one.name === name);
@@ -104,7 +119,7 @@ function inKinds(kinds: readonly string[], files: readonly string[]): string[] {
   ];
 }
 
-function damageOf(node: SeenNode): string[] {
+function damageOf(node: AnsweredNode): string[] {
   if (!node.damaged) return ["nothing is damaged"];
   const { controlPlane, lacks, lostData, held } = node;
   const words: string[] = [];

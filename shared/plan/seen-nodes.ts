@@ -17,7 +17,7 @@ import { SHARED_KEYS } from "../pki/certs.ts";
 import { formatNumber } from "../progress.ts";
 import { isName } from "./plan-node.ts";
 
-export interface SeenNode {
+export interface AnsweredNode {
   name: string;
   made: Date;
   controlPlane: boolean;
@@ -48,7 +48,7 @@ export interface SeenNode {
   refusals: readonly Pick<Refusal, "part" | "id">[];
   words: readonly SavedOption[];
   /** How far part 0's first lines are done there. */
-  held: Sight | undefined;
+  held: Observation | undefined;
   /** Fingerprints of its kubelet's CAs. */
   trusts: readonly string[];
   /** Containers that run there beside the control plane's servers. */
@@ -56,14 +56,14 @@ export interface SeenNode {
 }
 
 /** Down to its memory: what it lacks is nowhere there. */
-export function isSearched({ lacks, unread }: Pick<SeenNode, "lacks" | "unread">): boolean {
+export function isSearched({ lacks, unread }: Pick<AnsweredNode, "lacks" | "unread">): boolean {
   return lacks !== undefined && !(unread && lacks.length > 0);
 }
 
 /** False if no node of this name has answered. */
 const saysSo =
-  (is: (node: SeenNode) => boolean) =>
-  (name: string, { nodes }: Pick<Seen, "nodes">): boolean =>
+  (is: (node: AnsweredNode) => boolean) =>
+  (name: string, { nodes }: Pick<NodeAnswers, "nodes">): boolean =>
     nodes.some((node) => node.name === name && is(node));
 export const hasAnswered = saysSo(() => true);
 export const wasSearched = saysSo(isSearched);
@@ -71,18 +71,18 @@ export const nothingDamaged = saysSo(({ damaged }) => !damaged);
 export const hasNoServers = saysSo(({ noServers }) => noServers);
 export const hasOnlyExpired = saysSo(({ onlyExpired }) => onlyExpired);
 
-export interface Seen {
-  nodes: readonly SeenNode[];
+export interface NodeAnswers {
+  nodes: readonly AnsweredNode[];
   /** Were asked, and did not answer. */
   silent: readonly string[];
   /** With the reason. */
   leftOut: readonly string[];
 }
 
-export const NONE_SEEN: Seen = { nodes: [], silent: [], leftOut: [] };
+export const NONE_SEEN: NodeAnswers = { nodes: [], silent: [], leftOut: [] };
 
 /** To the plan's own node. */
-interface Known {
+interface AnswerContext {
   /** When a script has last changed something on that node, and may have made new keys. */
   repairedAt?: Date | undefined;
   nodes: readonly { name: string; controlPlane: boolean }[];
@@ -101,15 +101,15 @@ const [OLD, AHEAD] = [60, 5];
 /** Errors: Fail where there is no such folder, or no answer in it. What the time is over for is left out. */
 export function readSeen(
   dir: string,
-  known: Known,
+  state: AnswerContext,
   budget = budgetOf(dir, "take away what is no answer of a node"),
-): Seen {
+): NodeAnswers {
   const files = stat(dir)?.kind === "dir" ? list(dir).filter((name) => name.endsWith(".json")) : [];
   if (files.length === 0)
     throw new Fail(`"${dir}" holds no answer of a node (NODE.json)`, {
       hint: "print the plan without --seen: it has the lines that ask all nodes",
     });
-  const nodes: SeenNode[] = [];
+  const nodes: AnsweredNode[] = [];
   const silent: string[] = [];
   const leftOut: string[] = [];
   let strange = 0;
@@ -119,107 +119,107 @@ export function readSeen(
       leftOut.push(`${formatNumber(files.length - i)} file(s) are not read: ${over}`);
       break;
     }
-    const node = known.nodes.find(({ name }) => name === basename(file, ".json") && isName(name));
+    const node = state.nodes.find(({ name }) => name === basename(file, ".json") && isName(name));
     if (!node) {
       strange++;
       continue;
     }
-    const said = asJson(smallText(`${dir}/${file}`) ?? "");
+    const answer = asJson(smallText(`${dir}/${file}`) ?? "");
     // a look that was refused or has failed says nothing of the node
-    if (stat(`${dir}/${file}`)?.size === 0 || isStopped(said)) silent.push(node.name);
+    if (stat(`${dir}/${file}`)?.size === 0 || isStopped(answer)) silent.push(node.name);
     else {
-      const why = whyLeftOut(said, node.name, known);
+      const why = whyLeftOut(answer, node.name, state);
       if (why) leftOut.push(`${file}: ${why}`);
-      else nodes.push(seenNode(said!, node, known));
+      else nodes.push(seenNode(answer!, node, state));
     }
   }
   if (strange > 0) leftOut.push(`${strange} other file(s): no node of this cluster is called so`);
   return { nodes, silent, leftOut };
 }
 
-function isStopped(said: Json | undefined): boolean {
-  return said?.schemaVersion === ANSWER_SCHEMA && said.ended !== "ok";
+function isStopped(answer: Json | undefined): boolean {
+  return answer?.schemaVersion === ANSWER_SCHEMA && answer.ended !== "ok";
 }
 
 function whyLeftOut(
-  said: Json | undefined,
+  answer: Json | undefined,
   name: string,
-  { hashes, now, repairedAt }: Known,
+  { hashes, now, repairedAt }: AnswerContext,
 ): string | undefined {
-  if (said?.schemaVersion !== ANSWER_SCHEMA || !Array.isArray(said.damage))
+  if (answer?.schemaVersion !== ANSWER_SCHEMA || !Array.isArray(answer.damage))
     return "no answer of 00-assess --json";
-  if (said.node !== name) return "it is of another node than its name says";
-  const minutes = (now.getTime() - new Date(String(said.made)).getTime()) / 60_000;
+  if (answer.node !== name) return "it is of another node than its name says";
+  const minutes = (now.getTime() - new Date(String(answer.made)).getTime()) / 60_000;
   if (!(minutes <= OLD)) return `older than ${OLD} minutes, or without a time: ask again`;
   if (minutes < -AHEAD) return "its time is ahead of this node's: one of the two clocks is wrong";
   // a worker that has just started has no pod's CA to compare its files with
-  const copies = listOf(said.ca?.copies).map(hashOf);
-  if ([...listOf(said.ca?.hashes), ...copies].some((hash) => hashes.includes(hash as string)))
+  const copies = listOf(answer.ca?.copies).map(hashOf);
+  if ([...listOf(answer.ca?.hashes), ...copies].some((hash) => hashes.includes(hash as string)))
     return undefined;
-  return isOlder(new Date(String(said.made)), repairedAt) ? OLDER : "nothing in it names this cluster's CA";
+  return isOlder(new Date(String(answer.made)), repairedAt) ? OLDER : "nothing in it names this cluster's CA";
 }
 
 const OLDER = "older than the repair of this node: ask again";
 const isOlder = (made: Date, repairedAt = made) => made < repairedAt;
 
 /** Where this node is repaired: a damage that another one had before that may be repaired, too. */
-export function withoutOlder(seen: Seen, repairedAt: Date | undefined): Seen {
-  const isStale = ({ damaged, made }: SeenNode) => damaged && isOlder(made, repairedAt);
-  const stale = seen.nodes.filter(isStale).map(({ name }) => `${name}.json: ${OLDER}`);
+export function withoutOlder(answers: NodeAnswers, repairedAt: Date | undefined): NodeAnswers {
+  const isStale = ({ damaged, made }: AnsweredNode) => damaged && isOlder(made, repairedAt);
+  const stale = answers.nodes.filter(isStale).map(({ name }) => `${name}.json: ${OLDER}`);
   return {
-    ...seen,
-    nodes: seen.nodes.filter((node) => !isStale(node)),
-    leftOut: [...seen.leftOut, ...stale],
+    ...answers,
+    nodes: answers.nodes.filter((node) => !isStale(node)),
+    leftOut: [...answers.leftOut, ...stale],
   };
 }
 
 const hashOf = (copy: unknown) => String((copy as { hash?: unknown } | null)?.hash);
 
 function seenNode(
-  said: Json,
-  { name, controlPlane }: Known["nodes"][number],
-  { files = [], ofKubelet = [] }: Known,
-): SeenNode {
-  const made = new Date(String(said.made));
-  const rows = rowsOf(said);
-  const lost = listOf(said.lostFiles).map((file) => (file as { path?: unknown } | null)?.path);
+  answer: Json,
+  { name, controlPlane }: AnswerContext["nodes"][number],
+  { files = [], ofKubelet = [] }: AnswerContext,
+): AnsweredNode {
+  const made = new Date(String(answer.made));
+  const rows = rowsOf(answer);
+  const lost = listOf(answer.lostFiles).map((file) => (file as { path?: unknown } | null)?.path);
   const missing = rows.filter(({ id }) => id === "lost-file").map(({ what }) => what);
   const isFailed = (ids: readonly string[]) =>
     rows.some(({ id, result }) => ids.includes(id) && result === "failed");
-  const isKnown = said.role === "control plane";
+  const isKnown = answer.role === "control plane";
   return {
     name,
     made,
     controlPlane,
-    lacks: controlPlane ? (isKnown ? lacking(said, rows) : undefined) : [],
-    unread: controlPlane && listOf(said.deep?.unread).length > 0,
-    noServers: listOf(said.damage).some(
+    lacks: controlPlane ? (isKnown ? lacking(answer, rows) : undefined) : [],
+    unread: controlPlane && listOf(answer.deep?.unread).length > 0,
+    noServers: listOf(answer.damage).some(
       (row) => (row as { serversStopped?: unknown } | null)?.serversStopped === true,
     ),
     joins: !controlPlane && isFailed(OF_JOIN),
-    damaged: said.damaged !== false,
+    damaged: answer.damaged !== false,
     onlyExpired: rows.every(
       ({ result, isExpired, isStopped }) => result !== "failed" || isExpired || isStopped,
     ),
     kinds: kindsOf(rows),
-    hasBackup: isKnown && said.damaged === false && !rows.some(({ id }) => id === "backup"),
+    hasBackup: isKnown && answer.damaged === false && !rows.some(({ id }) => id === "backup"),
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
-    otherKeys: said.deep?.moveToRescue === true,
+    otherKeys: answer.deep?.moveToRescue === true,
     lostFiles: controlPlane
       ? files.filter((path) => lost.includes(path))
       : ofKubelet.filter((path) => missing.includes(path)),
     lostPods: controlPlane ? [] : lostPodsIn(rows),
     missing: controlPlane ? files.filter((path) => missing.includes(path)) : [],
-    refusals: controlPlane ? refusedIn(said) : [],
-    words: controlPlane ? parseSavedOptions(said.words) : [],
-    held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
-    trusts: listOf(said.ca?.copies).map(hashOf),
-    workloads: countOf(said.workloads),
+    refusals: controlPlane ? refusedIn(answer) : [],
+    words: controlPlane ? parseSavedOptions(answer.words) : [],
+    held: heldAt({ damage: rows, deep: answer.deep, next: listOf(answer.next).map(String) }, name, made),
+    trusts: listOf(answer.ca?.copies).map(hashOf),
+    workloads: countOf(answer.workloads),
   };
 }
 
-function countOf(said: unknown): number | undefined {
-  return Number.isSafeInteger(said) && (said as number) >= 0 ? (said as number) : undefined;
+function countOf(answer: unknown): number | undefined {
+  return Number.isSafeInteger(answer) && (answer as number) >= 0 ? (answer as number) : undefined;
 }
 
 /** Unset: a shell's complaint, a file that was cut off. */
@@ -272,13 +272,13 @@ function lacking({ survivors, deep }: Json, rows: readonly Row[]): string[] | un
 /** An answer's own words are not repeated. */
 const SHARED_NAMES = SHARED_KEYS.map(({ name }) => name);
 
-function lostPodsIn(rows: readonly Row[]): SeenNode["lostPods"] {
+function lostPodsIn(rows: readonly Row[]): AnsweredNode["lostPods"] {
   const own = rows.filter(({ id, result }) => id === "manifest" && result !== "ok");
   const pods = own.flatMap(({ what }) => /^static pod kube-system\/(\S+)$/.exec(what)?.[1] ?? []);
   return own.some(({ what }) => what.startsWith("/")) ? "all" : pods;
 }
 
-function refusedIn({ refusals }: Json): SeenNode["refusals"] {
+function refusedIn({ refusals }: Json): AnsweredNode["refusals"] {
   return listOf(refusals).flatMap((one) => {
     const id = String((one as { id?: unknown } | null)?.id) as RefusalId;
     return Object.hasOwn(REFUSALS, id) ? [{ id, part: REFUSALS[id].part }] : [];
@@ -326,7 +326,7 @@ function rowsOf({ damage }: Json): Row[] {
   });
 }
 
-export interface Sight {
+export interface Observation {
   on: string;
   at: Date;
   /** "the kubelet is stopped". */
@@ -345,7 +345,7 @@ interface HoldSeen {
  * Part 0's first two lines, by what 00-assess has seen on a node. Where no controller-manager was seen, only
  * a search says that none runs.
  */
-export function heldAt({ damage, deep, next }: HoldSeen, on: string, at: Date): Sight | undefined {
+export function heldAt({ damage, deep, next }: HoldSeen, on: string, at: Date): Observation | undefined {
   const isStopped = damage.some(({ id, result }) => id === "kubelet" && result !== "ok");
   if (!isStopped) return undefined;
   const paused = damage.find(

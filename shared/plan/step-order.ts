@@ -38,7 +38,7 @@ export function onNodes(nodes: readonly PlanNode[], way: PlanStep["way"], sideBy
 
 interface Around {
   nodes: readonly PlanNode[];
-  facts: Pick<PlanFacts, "known" | "moved" | "isRestored">;
+  facts: Pick<PlanFacts, "clusterData" | "moved" | "isRestored">;
   /** With a new CA each worker joins, which restarts its kubelet. */
   joins: boolean;
 }
@@ -48,7 +48,7 @@ interface Around {
  * their kubelets, and the cluster before the proof, as what restarts kube-proxy needs every kubelet.
  */
 export function withMoves(steps: readonly Placed[], { nodes, facts, joins }: Around): Placed[] {
-  const { known, moved, isRestored } = facts;
+  const { clusterData, moved, isRestored } = facts;
   const all = [...steps];
   const put = (before: number, at: readonly PlanNode[], line: string, effort: Effort) => {
     // what only prepares a part, such as the kit, comes first
@@ -58,12 +58,12 @@ export function withMoves(steps: readonly Placed[], { nodes, facts, joins }: Aro
     all.splice(index, 0, { ...effort, ...onNodes(at, "on"), part: all[index]!.part, acts, exit: [0] });
   };
   const workers = nodesAt(nodes, "each-worker");
-  const hasMoved = moved.size > 0 && known !== undefined;
-  const names = hasMoved ? namesToTell(moved, known.cluster) : [];
+  const hasMoved = moved.size > 0 && clusterData !== undefined;
+  const names = hasMoved ? namesToTell(moved, clusterData.cluster) : [];
   const told = nodesAt(nodes, "each-control-plane").filter(({ name }) => names.includes(name));
   const line = command("move", { moved: [...moved].map((pair) => pair.join("=")) });
   put(1, told.filter(isNotFirst), line, MOVES.others);
-  if (hasMoved && meansWorkers(moved, known.cluster)) put(3, workers, line, MOVES.workers);
+  if (hasMoved && meansWorkers(moved, clusterData.cluster)) put(3, workers, line, MOVES.workers);
   if (isRestored && !joins) put(3, workers, "systemctl restart kubelet", MOVES.restored);
   put(5, told, command("move"), MOVES.end);
   return all;

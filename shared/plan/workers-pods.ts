@@ -14,9 +14,9 @@ import { manifestLine, placeOfPod } from "./pod-lines.ts";
 
 export function workersPodsNotes({ facts, nodes }: Surroundings): Note[] {
   const [here] = nodes;
-  const lackers = facts.seen.nodes.filter(({ lostPods, joins }) => joins && lostPods.length > 0);
-  if (!here || !facts.known || lackers.length === 0) return [];
-  const all = workersPods(facts.known, []);
+  const lackers = facts.answers.nodes.filter(({ lostPods, joins }) => joins && lostPods.length > 0);
+  if (!here || !facts.clusterData || lackers.length === 0) return [];
+  const all = workersPods(facts.clusterData, []);
   if (all instanceof Fail) return [{ text: `Static pods of workers: ${all.message}.`, commands: [] }];
   const lost = lackers.flatMap(({ name, lostPods }) =>
     (all.get(name) ?? []).flatMap((pod) =>

@@ -92,14 +92,14 @@ export function kubeletsCa({ kubelet }: Node, text: string | undefined): Readonl
 type Texts = Partial<Record<"now" | "before", readonly (string | undefined)[]>>;
 
 export function knownCas(certificatesDir: string, oldCaPem: string) {
-  const known = (name: CaReader["ca"], { now = [], before = [] }: Texts = {}) => {
+  const generation = (name: CaReader["ca"], { now = [], before = [] }: Texts = {}) => {
     const text = caText(name, certificatesDir);
     const hash = infoOf(text)?.publicKeyHash;
     const oldTexts = asideTexts(certPath(name, certificatesDir));
     return hash === undefined ? undefined : caOfKey(hash, [text, ...now], [...oldTexts, ...before]);
   };
-  const ca = known("ca", { now: [oldCaPem], before: configTexts() });
-  return { ca, "etcd-ca": known("etcd-ca") };
+  const ca = generation("ca", { now: [oldCaPem], before: configTexts() });
+  return { ca, "etcd-ca": generation("etcd-ca") };
 }
 
 function asideTexts(path: string): string[] {
@@ -136,7 +136,7 @@ function readsOnce(certificatesDir: string): ReadsOnce[] {
 
 interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
   /** The file as its own mounts show it: a file that was mounted alone stays the one from its start. */
-  seen?: string | undefined;
+  caText?: string | undefined;
   /** Its start by each clock that was set since. */
   starts: readonly Date[];
   /** It may read the file again. */
@@ -175,7 +175,7 @@ function readers(
     const path = hostPathOf({ spec }, inside) ?? inside;
     const caPath = attempt(() => readKubeconfig(path)?.caPath, undefined);
     if (caPath && minorOf(version) >= READS_ANEW) return [];
-    return [{ name, ca, path: caPath ?? path, seen: textBelow(pid, inside), starts }];
+    return [{ name, ca, path: caPath ?? path, caText: textBelow(pid, inside), starts }];
   });
 }
 
@@ -191,7 +191,7 @@ async function kubelet(
   return { name: "kubelet", ca: "ca", path: caPath ?? kubeconfig, starts: started ? [started] : [] };
 }
 
-function judge({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOfKey): CaReader {
+function judge({ name, ca, path, caText, starts, isUnsure }: Reading, today: CaOfKey): CaReader {
   const endOf = (text: string | undefined) =>
     newestCertificate(casIn(text ?? "", path), today.hash)?.notAfter;
   const isOld = (end: Date | undefined) => end !== undefined && end < today.end;
@@ -211,11 +211,11 @@ function judge({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOfK
   if (!started) return { ...row, until: fileUntil };
   // by each clock: if one was set since, they may differ
   const read = starts.map((start) => endOf(textReadAt(path, start)));
-  const ends = [...(isOld(endOf(seen)) ? [endOf(seen)] : read)];
+  const ends = [...(isOld(endOf(caText)) ? [endOf(caText)] : read)];
   const [end] = ends;
   if (end && ends.every((one) => one?.getTime() === end.getTime()))
     return isOld(end)
-      ? { ...row, holds: isUnsure && !isOld(endOf(seen)) ? undefined : "an older one", until: end }
+      ? { ...row, holds: isUnsure && !isOld(endOf(caText)) ? undefined : "an older one", until: end }
       : { ...row, holds: "today's" };
   // a certificate made after the start cannot be in memory
   const madeSince = file && starts.every((start) => start < file.notBefore);
@@ -310,10 +310,10 @@ function mountingPods(node: Node, all: readonly Container[], pids: Pids): Readin
       const its = processesOf(name, all, pids).map(({ pid }) => pid);
       const starts = [created, ...its.flatMap((pid) => processStart(pid) ?? [])];
       // from the first process that has it
-      const seen = (inside: string) =>
+      const readInside = (inside: string) =>
         inside === "" ? undefined : its.flatMap((pid) => textBelow(pid, inside) ?? [])[0];
       return [...new Map(files.map((file) => [file.path, file.inside]))].map(([path, inside]) => ({
-        ...{ name, ca: "ca", path, starts, seen: seen(inside), isUnsure: true },
+        ...{ name, ca: "ca", path, starts, caText: readInside(inside), isUnsure: true },
       }));
     });
   });

@@ -116,7 +116,7 @@ export function unlikeOld(oldPem: string, newPem: string): string[] {
 }
 
 interface Sources {
-  seen: readonly Candidate[];
+  candidates: readonly Candidate[];
   brought: Candidate | undefined;
   /** Certificates of this node outside of the PKI's folder: each is signed by some CA. */
   leaves: readonly string[];
@@ -127,7 +127,11 @@ interface Sources {
  * else its own key makes it: each node makes the same bytes. Errors: Refused if it has expired, or its key is not
  * here and no file was brought; as `renewCa`.
  */
-export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, leaves }: Sources): Renewal {
+export function renewalOf(
+  name: CaName,
+  facts: ClusterFacts,
+  { candidates, brought, leaves }: Sources,
+): Renewal {
   const path = certPath(name, facts.certificatesDir);
   const now = certInfo(caText(name, facts.certificatesDir) ?? "");
   const renewal = (pem: string, note: string): Renewal => ({ name, path, now, next: certInfo(pem), note });
@@ -139,7 +143,7 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
     });
   const [row, life] = [certRow(name), lifeOf(now, facts)];
   if (!isDue(now, life)) return renewal(now.pem, `unchanged, until ${day(now.notAfter)}`);
-  const used = successorOf(now, seen);
+  const used = successorOf(now, candidates);
   if (used && !isDue(certInfo(used.pem), life)) return renewal(used.pem, `in use already: ${used.from}`);
   const key = readText(keyPath(name, facts.certificatesDir));
   if (key === undefined || !isSelfSigned(now.pem)) throw keyMissing(row, now, key, facts);

@@ -95,11 +95,11 @@ export async function renewalsHere(
   const pathOf = (name: CaName) => certPath(name, facts.certificatesDir);
   const present = only.filter((name) => exists(pathOf(name)));
   if (undo) return present.map((name) => wayBack(name, pathOf(name), caText(name, facts.certificatesDir)));
-  const seen: Partial<Record<CaName, Candidate[]>> = api ? await casInUse(api) : {};
+  const candidates: Partial<Record<CaName, Candidate[]>> = api ? await casInUse(api) : {};
   const leaves = [clientText(node.kubelet)].filter(Boolean);
   return present.map((name) =>
     renewalOf(name, facts, {
-      seen: seen[name] ?? [],
+      candidates: candidates[name] ?? [],
       brought: from === undefined ? undefined : certificateInFolder(name, from),
       leaves,
     }),

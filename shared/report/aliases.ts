@@ -40,11 +40,11 @@ export function aliasesOf(
   const alias = new Map(named);
   for (const [i, name] of words.filter((word) => !isIP(word)).entries()) alias.set(name, `host-${i + 1}`);
   for (const [i, ip] of words.filter((word) => isIP(word)).entries()) alias.set(ip, `address-${i + 1}`);
-  const known = treeOf([...named.keys(), ...ownWords], alias);
+  const tree = treeOf([...named.keys(), ...ownWords], alias);
   const byNode = new Map([...wordsByNode].map(([node, its]) => [node, treeOf(its, alias)]));
   return (text: string, by?: string) => {
     const its = by === undefined ? undefined : byNode.get(by);
-    const trees = its ? [known, its] : [known];
+    const trees = its ? [tree, its] : [tree];
     return text.replace(WORD, (word) => replaced(word, trees));
   };
 }

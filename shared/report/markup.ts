@@ -88,9 +88,9 @@ export function transcript({
   node,
   command,
   state,
-  said,
+  output,
   ok,
-}: Record<"when" | "node" | "command" | "state" | "said", string> & { ok: boolean }) {
-  const text = stripVTControlCharacters(said).trimEnd();
+}: Record<"when" | "node" | "command" | "state" | "output", string> & { ok: boolean }) {
+  const text = stripVTControlCharacters(output).trimEnd();
   return `<details class="${ok ? "" : "bad"}"><summary><span class="soft">${asHtml(when)}</span> <b>${asHtml(node)}#</b> <code>${asHtml(command)}</code> <span class="soft">${asHtml(state)}</span></summary><pre>${asHtml(text || "(nothing)")}</pre></details>`;
 }

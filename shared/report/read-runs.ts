@@ -134,7 +134,7 @@ function addNode(found: KeptRuns, whose: Whose, files: Files) {
     files,
     BUDGET[may(whose.source, "report") ? "believed" : "quoted"],
   );
-  const all = read.reverse().map((one) => ({ ...one, ...recordOf(whose, one.lines, one.said) }));
+  const all = read.reverse().map((one) => ({ ...one, ...recordOf(whose, one.lines, one.output) }));
   found.runs.push(...all.flatMap(({ run }) => run ?? []));
   const none = all.filter(({ run }) => !run).map(({ name }) => basename(name));
   const bad = all.filter((one) => one.run && one.bad > 0);
@@ -152,7 +152,7 @@ function addNode(found: KeptRuns, whose: Whose, files: Files) {
 
 /** The files without what looks like a secret, until the budget is spent. `leftOut`: a sentence. */
 function withinBudget(names: readonly string[], files: Files, most: (typeof BUDGET)["quoted"]) {
-  const read: { name: string; lines: string[]; said: string }[] = [];
+  const read: { name: string; lines: string[]; output: string }[] = [];
   let [lines, bytes] = [0, 0];
   for (const name of names) {
     const record = files.get(name)!;
@@ -169,7 +169,7 @@ function withinBudget(names: readonly string[], files: Files, most: (typeof BUDG
     read.push({
       name,
       lines: redact(text(record)).text.split("\n").filter(Boolean),
-      said:
+      output:
         redact(plain(text(quoted.subarray(0, LONGEST_TEXT)), LONGEST_TEXT)).text +
         (quoted.length > LONGEST_TEXT ? REST : ""),
     });
@@ -182,7 +182,7 @@ function text(bytes: Uint8Array): string {
 }
 
 /** `bad`: the number of wrong lines. */
-function recordOf(whose: Whose, all: readonly string[], said: string) {
+function recordOf(whose: Whose, all: readonly string[], output: string) {
   const events = all.flatMap((line) => asEvent(orUndefined(() => JSON.parse(line) as unknown)) ?? []);
   const [first] = events;
   if (first?.what !== "run") return { run: undefined, bad: all.length };
@@ -196,7 +196,7 @@ function recordOf(whose: Whose, all: readonly string[], said: string) {
       began: first.at,
       exitCode: end?.exitCode,
     },
-    ...{ ended: events.at(-1)!.at, steps: stepsOf(events), events, text: said },
+    ...{ ended: events.at(-1)!.at, steps: stepsOf(events), events, text: output },
   };
   return { run, bad: all.length - events.length };
 }

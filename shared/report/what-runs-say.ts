@@ -98,7 +98,7 @@ export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): st
         room >= 0 ? run.text : "(left out: this page is large enough; it is in the node's rescue folder)";
       return html.transcript({
         ...{ when: clockOf(run.began), node: run.node, command: typedAs(run), ok: wentWell(run) },
-        ...{ state: `${took(run)} · ${stateOf(run)}`, said: text },
+        ...{ state: `${took(run)} · ${stateOf(run)}`, output: text },
       });
     })
     .join("\n");

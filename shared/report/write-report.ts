@@ -37,15 +37,16 @@ interface Verified extends VerifiedHere {
 export function writeReport(
   file: string,
   logs: string | undefined,
-  { here, known, checks, end, endings }: Verified,
+  { here, partialFacts, checks, end, endings }: Verified,
 ) {
-  const found = known?.cluster && known.data && { cluster: known.cluster, data: known.data };
+  const found = partialFacts?.cluster &&
+    partialFacts.data && { cluster: partialFacts.cluster, data: partialFacts.data };
   const nodes = found?.cluster.nodes ?? [];
   const {
     runs,
     notes,
     unchanged = [],
-  } = readKeptRuns(here, logs, controlPlaneNames(known?.cluster?.nodes ?? []));
+  } = readKeptRuns(here, logs, controlPlaneNames(partialFacts?.cluster?.nodes ?? []));
   const cluster = found && {
     name: found.cluster.name,
     kubernetes: found.cluster.kubernetesVersion,
@@ -83,13 +84,13 @@ const LOGS = "logs.d";
  * Lines for one shell on a machine that reaches all nodes, which writes into a new folder alone. A worker's address is what
  * its own kubelet says: by its name ssh finds out which machine it is.
  */
-function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: Identities) {
+function printHowToBring(others: readonly KnownNode[], here: KnownNode, nodesByName: Identities) {
   say(
     `no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`,
   );
   answer("d=$(mktemp -d)");
   for (const node of others.slice(0, FEW)) {
-    const { address, why } = addressToType(node, known);
+    const { address, why } = addressToType(node, nodesByName);
     if (why) say(`${node.name}: use the address that you know: ${why}`);
     const line = node.controlPlane
       ? shell`ssh root@${address} ${PACK_RUNS}`
@@ -102,7 +103,7 @@ function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: I
     );
   const folder = `${typed(".")}/${LOGS}`;
   const unpack = shell`mkdir -p -m 700 ${folder} && cd ${folder} && tar -xf -`;
-  answer(`tar -C "$d" -cf - . | ${shell`ssh root@${addressToType(here, known).address} ${unpack}`}`);
+  answer(`tar -C "$d" -cf - . | ${shell`ssh root@${addressToType(here, nodesByName).address} ${unpack}`}`);
   say(`then: ${again({ logs: LOGS })}`);
 }
 
@@ -118,10 +119,17 @@ interface Bundled extends Verified {
  * `logs`: as for the report. `withNames`: host names and addresses stay. Errors: as `readKeptRuns` and
  * `writeTyped`.
  */
-export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
-  const { runs, notes } = readKeptRuns(here, options.logs, controlPlaneNames(known?.cluster?.nodes ?? []));
+export async function writeBundle(
+  file: string,
+  { here, hostName, partialFacts, checks, end, ...options }: Bundled,
+) {
+  const { runs, notes } = readKeptRuns(
+    here,
+    options.logs,
+    controlPlaneNames(partialFacts?.cluster?.nodes ?? []),
+  );
   const assessed = await assessment(options.etcdData);
-  const kubernetes = known?.cluster?.kubernetesVersion;
+  const kubernetes = partialFacts?.cluster?.kubernetesVersion;
   const verified = okAnswer({ node: here, kubernetes, ...checksAsJson(checks), end });
   const found: BundledFile[] = [
     { name: "assess", end: ".json", text: JSON.stringify(assessed, null, 2) },
@@ -131,8 +139,8 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
   ];
   // before names are replaced: a replaced name could break the form by which a secret is recognised
   const files = found.map((one) => ({ ...one, text: redact(one.text).text }));
-  const names = [here, hostName, ...(known?.data?.members ?? []).map(({ name }) => name)];
-  const renamed = options.withNames ? (text: string) => text : renaming(known?.cluster, names, files);
+  const names = [here, hostName, ...(partialFacts?.data?.members ?? []).map(({ name }) => name)];
+  const renamed = options.withNames ? (text: string) => text : renaming(partialFacts?.cluster, names, files);
   files.unshift({ name: "README", end: ".txt", text: readme(options.withNames ?? false) });
   const entries = files.map(({ name, run, end, text }) => ({
     ...{

@@ -59,15 +59,15 @@ export function refuseExternal(data: EtcdData) {
 }
 
 /**
- * A snapshot of etcd 3.5 has no names of members that have joined. The operator names their Nodes (`said`):
+ * A snapshot of etcd 3.5 has no names of members that have joined. The operator names their Nodes (`names`):
  * an address belongs to whoever claims it, and anybody can set a label. Errors: Refused if a member has no
  * name and nobody was named for it, or if there is no such Node.
  */
-export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
+export function withNames(data: EtcdData, names: readonly string[]): EtcdData {
   const unnamed = data.members.filter(isNameless);
   if (unnamed.length === 0) return data;
   const nodes = readCluster(data).nodes.filter(({ controlPlane }) => !controlPlane);
-  const strange = said.find(
+  const strange = names.find(
     (name) => !data.members.some((one) => one.name === name) && !isAmong(nodes, name),
   );
   if (strange !== undefined)
@@ -75,14 +75,15 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
       unchanged: true,
       hint: `name one of its nodes: ${listed(nodes.map(({ name }) => name))}`,
     });
-  const known = [...new Set(said)].filter((name) => isAmong(nodes, name));
-  if (known.length >= unnamed.length) return Object.create(data, { formerMembers: { value: known } });
+  const nodesGiven = [...new Set(names)].filter((name) => isAmong(nodes, name));
+  if (nodesGiven.length >= unnamed.length)
+    return Object.create(data, { formerMembers: { value: nodesGiven } });
   const places = unnamed.map(({ peerURLs }) => peerURLs.map(hostOf).join(", ")).join("; ");
   throw new Refused(
     `${unnamed.length} of ${data.members.length} members have no name in this data, as in a snapshot of etcd 3.5: at ${places}`,
     {
       unchanged: true,
-      hint: `name the control plane nodes that they were, ${unnamed.length - known.length} more: ${again({ lost: unnamed.slice(known.length).map((_, i) => `NODE${i + 1}`) })}. Nodes with the label, which a worker can have, too: ${listed(onlyLabelled(nodes)) || "none"}`,
+      hint: `name the control plane nodes that they were, ${unnamed.length - nodesGiven.length} more: ${again({ lost: unnamed.slice(nodesGiven.length).map((_, i) => `NODE${i + 1}`) })}. Nodes with the label, which a worker can have, too: ${listed(onlyLabelled(nodes)) || "none"}`,
     },
   );
 }

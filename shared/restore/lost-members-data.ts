@@ -318,10 +318,10 @@ export async function writeAlone(
   data = survivor.open(),
 ) {
   const { own, members, clusterId, last, dir: from } = survivor;
-  const known = members.map((one) => ({ ...one, id: idOf(one) }));
-  const itself = known.find(({ id }) => id === idOf(own))!;
+  const identified = members.map((one) => ({ ...one, id: idOf(one) }));
+  const itself = identified.find(({ id }) => id === idOf(own))!;
   const { alarms } = data.stored();
-  const as = { own: itself, members: known, clusterId: BigInt(`0x${clusterId}`), last, alarms };
+  const as = { own: itself, members: identified, clusterId: BigInt(`0x${clusterId}`), last, alarms };
   await writeMember(as, data, { bump: 0, ...place, from: `${from}/member` });
 }
 

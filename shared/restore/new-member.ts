@@ -90,7 +90,7 @@ export function snapBytes({ term, index }: RaftPlace, members: readonly SnapMemb
 
 /** etcd's v2 store, from which etcd 3.5 reads its members. */
 function storeOf(members: readonly SnapMember[]) {
-  const known = members.map(({ id, name, peerURLs, clientURLs, isLearner }) => {
+  const storedMembers = members.map(({ id, name, peerURLs, clientURLs, isLearner }) => {
     const path = `/0/members/${id.toString(16)}`;
     const raft = { peerURLs, ...(isLearner && { isLearner }) };
     const member = entry(path, "", {
@@ -99,7 +99,7 @@ function storeOf(members: readonly SnapMember[]) {
     });
     return [id.toString(16), member] as const;
   });
-  const all = entry("/0/members", "", Object.fromEntries(known));
+  const all = entry("/0/members", "", Object.fromEntries(storedMembers));
   const root = entry("/", "", { "0": entry("/0", "", { members: all }), "1": entry("/1", "", {}) });
   return { Root: root, CurrentIndex: 1, CurrentVersion: 2 };
 }

@@ -138,31 +138,31 @@ export async function refuseOldAnswers(
   const servers = [...apiServers(cluster, data), ...members(data)];
   const isOpen = ({ by, names }: Answer) =>
     by === "the old one" || (by === "unproved" && !names.every((name) => lostOn.includes(name)));
-  let seen: Answer[] = [];
+  let answers: Answer[] = [];
   const ask = async () => {
-    seen = await Promise.all(servers.map((one) => answerOf(one, cluster)));
-    return seen.some(isOpen);
+    answers = await Promise.all(servers.map((one) => answerOf(one, cluster)));
+    return answers.some(isOpen);
   };
   // a server that is busy, or just starts, may miss one question
   await inTime("an answer of the old control plane", ask, { seconds: 10, hint: "wait: it ends by itself" });
-  const old = seen.filter(({ by }) => by === "the old one");
+  const old = answers.filter(({ by }) => by === "the old one");
   if (old.length > 0) throw stillThere(old);
   askWho(
-    seen.filter(({ by }) => by === "unproved"),
+    answers.filter(({ by }) => by === "unproved"),
     cluster,
     lostOn,
   );
-  for (const { what } of seen.filter(({ by }) => by === "another's"))
+  for (const { what } of answers.filter(({ by }) => by === "another's"))
     say(`${what}: another server answers: its certificate is not of this cluster's CA`);
-  const silent = seen.filter(({ by }) => by === "nobody").map(({ what }) => what);
+  const silent = answers.filter(({ by }) => by === "nobody").map(({ what }) => what);
   if (silent.length > 0) say(`nobody answers at ${silent.join(", ")}`);
 }
 
-function refuseUnknown(lostOn: readonly string[], known: readonly string[]) {
-  const strangers = lostOn.filter((name) => !known.includes(name));
+function refuseUnknown(lostOn: readonly string[], names: readonly string[]) {
+  const strangers = lostOn.filter((name) => !names.includes(name));
   if (strangers.length === 0) return;
   throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, {
-    hint: `take one of its nodes: ${[...new Set(known)].join(", ")}`,
+    hint: `take one of its nodes: ${[...new Set(names)].join(", ")}`,
   });
 }
 

@@ -88,18 +88,18 @@ export async function makeMember(
  * and all of it is committed. `from`: where the data is. Errors: as `makeMember`.
  */
 export async function writeMember(
-  known: LoneMember,
+  member: LoneMember,
   data: EtcdData,
   { from, ...place }: Place & { from: string },
 ) {
   await makeMember({ dir: place.dir, from }, async (folder) => {
     const host = hostPath(folder);
-    const { last, members } = known;
+    const { last, members } = member;
     makeFolder(`${host}/snap`, PRIVATE_FOLDER);
-    await writeNewDb(`${host}/snap/db`, data, { ...known, bump: place.bump });
+    await writeNewDb(`${host}/snap/db`, data, { ...member, bump: place.bump });
     for (const [path, bytes, size] of [
       [`${host}/snap/${snapName(last)}`, snapBytes(last, members), 0],
-      [`${host}/wal/${logName(last.index)}`, logOf(known, place.peerUrl), SEGMENT_SIZE],
+      [`${host}/wal/${logName(last.index)}`, logOf(member, place.peerUrl), SEGMENT_SIZE],
     ] as const) {
       const partial = writeTemporary(path, bytes, {
         mode: 0o600,

@@ -68,8 +68,8 @@ export async function refuseWhileMemoryHasKeys(
     .filter(({ name, state }) => isIrreplaceable({ name }) && state !== "expired")
     .map(({ name }) => name);
   if (lost.length === 0) return;
-  const known = readEvidence({ data: cp.data, node: cp.node, certificatesDir: cp.facts.certificatesDir });
-  const wanted = wantedKeys(known, { certificatesDir: cp.facts.certificatesDir }).filter(({ name }) =>
+  const evidence = readEvidence({ data: cp.data, node: cp.node, certificatesDir: cp.facts.certificatesDir });
+  const wanted = wantedKeys(evidence, { certificatesDir: cp.facts.certificatesDir }).filter(({ name }) =>
     lost.includes(name),
   );
   const foundKeys = new FoundKeys(wanted, { stash: false });

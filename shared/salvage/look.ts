@@ -45,7 +45,7 @@ export interface Salvage extends Brought {
   oldKey: OldSaKey;
 }
 
-interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
+interface SearchOptions extends Pick<WantedOptions, "others" | "kid" | "from"> {
   /** A process that is the control plane's. */
   pid: string | undefined;
   backup: string | undefined;
@@ -53,7 +53,10 @@ interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
 }
 
 /** Errors: Fail if this is no control plane node, or the operator names what is not there. */
-export async function lookForLost(etcdData: string | undefined, { pid, backup, stop, ...said }: Said) {
+export async function lookForLost(
+  etcdData: string | undefined,
+  { pid, backup, stop, ...options }: SearchOptions,
+) {
   const node = await thisNode();
   const place = await etcdDataOf(etcdData, { node });
   sayPlace(place);
@@ -70,16 +73,16 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, s
     );
   const home = etcdHome({ node, dataDir, data, cluster: here.cluster, living: place.living });
   const pkiPlace = { certificatesDir, etcdCa: etcdCaOf(home) };
-  const known = readEvidence({ data, node, ...pkiPlace });
+  const evidence = readEvidence({ data, node, ...pkiPlace });
   if (!here.cluster) say(`warning: etcd's data cannot be read: ${here.obstacle?.message}`);
-  for (const line of new Set(known.unread)) say(`not read: ${line}`);
+  for (const line of new Set(evidence.unread)) say(`not read: ${line}`);
   // where parts 1 to 4 go by a unit, part 1 comes next as ever
   const etcd = isNotForParts(home) ? home.runs : "static pod";
   const external = node && data && externalEtcd(home, node, data);
-  const wanted = wantedKeys(known, { ...pkiPlace, ...said });
+  const wanted = wantedKeys(evidence, { ...pkiPlace, ...options });
   const unwanted = neverHere(here, home, node);
   const foundKeys = new FoundKeys(wanted.filter(({ name }) => !unwanted.includes(name)));
-  const expired = expiredCas(known, pkiPlace);
+  const expired = expiredCas(evidence, pkiPlace);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search does not help`);
   const strange = strangeCa(here);
   const clusters = strange && [...trustedKeys(here.cluster!.oldCaPem)].join(", ");

@@ -69,17 +69,17 @@ export function generation(text: string, from: string[]): Generation {
 }
 
 /** Each public key once, with all that is known of it. */
-class Known {
+class GenerationSet {
   readonly found = new Map<string, Generation>();
 
   add(one: Generation) {
-    const known = this.found.get(one.hash);
-    if (!known) return void this.found.set(one.hash, one);
-    known.text ??= one.text;
-    known.whole ??= one.whole;
-    known.publicKey ??= one.publicKey;
-    known.from = [...new Set([...known.from, ...one.from])];
-    known.tokens = [...new Set([...known.tokens, ...one.tokens])];
+    const generation = this.found.get(one.hash);
+    if (!generation) return void this.found.set(one.hash, one);
+    generation.text ??= one.text;
+    generation.whole ??= one.whole;
+    generation.publicKey ??= one.publicKey;
+    generation.from = [...new Set([...generation.from, ...one.from])];
+    generation.tokens = [...new Set([...generation.tokens, ...one.tokens])];
   }
 
   addReadable(pem: string, from: string, whole?: string) {
@@ -90,10 +90,10 @@ class Known {
 
 /** `ca`: a row's name in CERTS. */
 function caGenerations(ca: string, { texts }: ClusterEvidence): Generations {
-  const known = new Known();
+  const state = new GenerationSet();
   for (const { from, text, whole } of texts.filter((one) => one.ca === ca))
-    for (const pem of certificatesIn(text)) known.addReadable(pem, from, whole ? text : undefined);
-  const generations = [...known.found.values()].sort(
+    for (const pem of certificatesIn(text)) state.addReadable(pem, from, whole ? text : undefined);
+  const generations = [...state.found.values()].sort(
     (a, b) => weightOf(b) - weightOf(a) || b.from.length - a.from.length,
   );
   // files of this node may be copies of each other, so their number says nothing
@@ -114,17 +114,17 @@ function weightOf({ from }: Generation): number {
 const KINDS: Record<string, Target["kind"]> = { RS256: "RSA", ES256: "P-256", ES384: "P-384" };
 
 function saGenerations({ tokens }: ClusterEvidence, certificatesDir: string): Generations {
-  const known = new Known();
+  const state = new GenerationSet();
   // what pods hold is in use, a Secret may hold a forgotten token; the key that signed last is the one that signs
   const byUse = (a: KnownToken, b: KnownToken) =>
     Number(b.from === IN_PODS) - Number(a.from === IN_PODS) || b.issuedAt - a.issuedAt;
   const sorted = tokens.filter(({ kid, alg }) => kid !== "" && Object.hasOwn(KINDS, alg)).sort(byUse);
   for (const { kid, alg, from, text } of sorted)
-    known.add({ hash: hashOf(kid), kind: KINDS[alg]!, from: [from], tokens: [text] });
+    state.add({ hash: hashOf(kid), kind: KINDS[alg]!, from: [from], tokens: [text] });
   const newest = new Set(sorted.filter((token) => byUse(token, sorted[0]!) === 0).map(({ kid }) => kid));
   const pub = attempt(() => readText(`${certificatesDir}/sa.pub`), "") ?? "";
-  for (const pem of publicKeysIn(pub)) known.addReadable(pem, "pki/sa.pub");
-  const generations = [...known.found.values()];
+  for (const pem of publicKeysIn(pub)) state.addReadable(pem, "pki/sa.pub");
+  const generations = [...state.found.values()];
   return { generations, candidates: sorted.length > 0 ? newest.size : generations.length };
 }
 
@@ -158,23 +158,23 @@ export interface WantedOptions extends PkiPlace {
 }
 
 /** First those that all control plane nodes share, then those of certificates without their key. */
-export function wantedKeys(known: ClusterEvidence, options: WantedOptions): WantedKey[] {
+export function wantedKeys(evidence: ClusterEvidence, options: WantedOptions): WantedKey[] {
   const findings = pkiFindings({ certs: CERTS, serviceAccountKey: true }, undefined, options);
   return [
-    ...SHARED_KEYS.flatMap((key) => wantedShared(key, known, { ...options, findings })),
+    ...SHARED_KEYS.flatMap((key) => wantedShared(key, evidence, { ...options, findings })),
     ...findings.flatMap(wantedLeaf),
   ];
 }
 
 function wantedShared(
   key: SharedKey,
-  known: ClusterEvidence,
+  evidence: ClusterEvidence,
   options: WantedOptions & { findings: readonly Finding[] },
 ): WantedKey[] {
   const { certificatesDir, others, findings } = options;
   const row = CERTS.find(({ file }) => file === key.name);
   const finding = findings.find(({ name }) => name === (row?.name ?? key.name))!;
-  const all = row ? caGenerations(row.name, known) : saGenerations(known, certificatesDir);
+  const all = row ? caGenerations(row.name, evidence) : saGenerations(evidence, certificatesDir);
   const { generations, candidates } = chosen(key, all, options);
   const inPlace = keyInPlace(key, options);
   const isInUse =
@@ -183,23 +183,23 @@ function wantedShared(
   if (finding.state === "ok" && (!others || isInUse)) return [];
   if (finding.state === "expired" && isInUse) return [];
   // the right key is here: part 1 makes its public half again, or finds the certificate that is known
-  if (finding.state !== "ok" && remedyOf(finding, known).do !== "lost") return [];
+  if (finding.state !== "ok" && remedyOf(finding, evidence).do !== "lost") return [];
   return [{ ...key, shared: true, generations, candidates }];
 }
 
 /** Errors: Fail where it is none of the known ones. */
-function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOptions): Generations {
+function chosen({ name }: SharedKey, generations: Generations, { kid, from }: WantedOptions): Generations {
   const choice = name === "sa" ? kid : name === "ca" ? from : undefined;
-  if (choice === undefined) return known;
-  const isMeant = (one: Generation) =>
+  if (choice === undefined) return generations;
+  const isChosen = (one: Generation) =>
     name === "sa" ? one.hash === hashOf(choice) : one.hash === choice || one.from.includes(choice);
-  const meant = known.generations.filter(isMeant);
-  const others = known.generations.filter((one) => !isMeant(one));
+  const meant = generations.generations.filter(isChosen);
+  const others = generations.generations.filter((one) => !isChosen(one));
   if (meant.length === 1) return { generations: [...meant, ...others], candidates: 1 };
   throw new Fail(
     `"${choice}" names ${meant.length === 0 ? "none" : meant.length} of the known ${name} keys`,
     {
-      hint: `choose a known one: ${known.generations.map(labelOf).join("; ") || "none"}`,
+      hint: `choose a known one: ${generations.generations.map(labelOf).join("; ") || "none"}`,
     },
   );
 }
@@ -216,9 +216,9 @@ function wantedLeaf({ row, cert, paths }: Finding): WantedKey[] {
  * CAs that are here with their keys, have expired, and are not ours to renew: a company's. A search cannot
  * help there.
  */
-export function expiredCas(known: ClusterEvidence, place: PkiPlace): Finding[] {
+export function expiredCas(evidence: ClusterEvidence, place: PkiPlace): Finding[] {
   const shared = pkiFindings({ certs: CERTS.filter((row) => row.shared) }, undefined, place);
-  return shared.filter((finding) => finding.state !== "ok" && remedyOf(finding, known).do === "elsewhere");
+  return shared.filter((finding) => finding.state !== "ok" && remedyOf(finding, evidence).do === "elsewhere");
 }
 
 /** The private key that is in its place already, though its public half is not: no search is needed then. */

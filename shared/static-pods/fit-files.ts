@@ -172,11 +172,11 @@ function fitted(path: string, ca: Ca, cp: ControlPlaneNode): string | undefined 
 function isReplaced(ca: Ca, current: string, cp: ControlPlaneNode): (pem: string) => boolean {
   const isIn = (keys: TrustedKeys) => (pem: string) => !trustedKeys(pem).isDisjointFrom(keys);
   if (ca === "ca") return isIn(caIsNew(cp) ? trustedKeys(cp.cluster.oldCaPem) : new Set());
-  const known =
+  const paths =
     ca === "front-proxy-ca"
       ? [cp.cluster.aggregated["requestheader-client-ca-file"] ?? ""]
       : certificatesBefore(certRow(ca), cp);
   const isMade = madeAt(current) >= cp.rescue.made;
   const { subject } = certInfo(current);
-  return (pem) => infoOf(pem)?.subject === subject && (isMade || isIn(trustedKeys(...known))(pem));
+  return (pem) => infoOf(pem)?.subject === subject && (isMade || isIn(trustedKeys(...paths))(pem));
 }

@@ -272,8 +272,11 @@ export async function startServers(
  * Looks after the manifests are back: one that has come may be of a pod that reads other files. Returns whether there
  * was a stale container, and whether a controller-manager in full was among them.
  */
-async function endStale(cp: ControlPlaneNode, seen: { running: Container[]; issued: readonly string[] }) {
-  const { stale, kept } = await toRestart(cp, seen);
+async function endStale(
+  cp: ControlPlaneNode,
+  containers: { running: Container[]; issued: readonly string[] },
+) {
+  const { stale, kept } = await toRestart(cp, containers);
   const isManager = ({ name }: Container) => name === "kube-controller-manager";
   // it ends with its kubelet: a manifest that changes under a pod that runs waits for ten seconds and more
   const inFull = stale.some(isManager) && reduceInPlace(cp);

@@ -53,9 +53,9 @@ export function keepLostNode(
   name: string,
   { data, rescue }: Pick<ControlPlaneNode, "data" | "rescue">,
 ): LostNode | undefined {
-  const known = lostNodes().find((node) => node.name === name);
+  const lostNode = lostNodes().find((node) => node.name === name);
   const object = readObject<NodeObject>(data, `minions/${name}`);
-  if (!object || (known && known.object.metadata.uid === object.metadata.uid)) return known;
+  if (!object || (lostNode && lostNode.object.metadata.uid === object.metadata.uid)) return lostNode;
   const folder = `${rescue.dir}/${FOLDER}/${name}`;
   const keep = (file: string, text: string, note?: string) =>
     writeFile(file, text, { mode: 0o600, folderMode: 0o700, ...(note && { note }) });

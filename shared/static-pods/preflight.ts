@@ -39,7 +39,7 @@ export interface Coming {
 }
 
 /** `has`: a few words for the screen. `refuses`: nothing is stopped. */
-interface Seen {
+interface LookResult {
   has?: string;
   warns?: string | undefined;
   refuses?: Fail | undefined;
@@ -48,7 +48,7 @@ interface Seen {
 /** The plan asks, too. */
 const SCRIPT = { 1: "01-etcd", 2: "02-control-plane" } as const;
 
-type Row = (coming: Coming) => Seen | Promise<Seen>;
+type Row = (coming: Coming) => LookResult | Promise<LookResult>;
 
 // biome-ignore format: a table
 const ROWS: Record<string, Row> = {
@@ -68,19 +68,19 @@ const ROWS: Record<string, Row> = {
  * rows that refuse.
  */
 export async function preflight(coming: Coming): Promise<string[]> {
-  const seen = await allRows(coming);
-  for (const { warns } of seen) if (warns) say(`warning: ${warns}`);
-  const refusals = seen.flatMap(({ refuses }) => refuses ?? []);
+  const rows = await allRows(coming);
+  for (const { warns } of rows) if (warns) say(`warning: ${warns}`);
+  const refusals = rows.flatMap(({ refuses }) => refuses ?? []);
   if (refusals.length === 1) throw refusals[0]!;
   if (refusals.length > 1)
     throw new Refused(refusals.map(({ message }) => message).join("; "), {
       unchanged: true,
       hint: refusals.map(({ hint }) => hint).join(". Also: "),
     });
-  return seen.flatMap(({ has }) => has ?? []);
+  return rows.flatMap(({ has }) => has ?? []);
 }
 
-export async function allRows(coming: Coming): Promise<(Seen & { of: string })[]> {
+export async function allRows(coming: Coming): Promise<(LookResult & { of: string })[]> {
   return await Promise.all(Object.entries(ROWS).map(async ([of, row]) => ({ of, ...(await row(coming)) })));
 }
 
@@ -97,7 +97,7 @@ function ofPod<T>(
  * The kubelet collects images that no container uses, and the registry may be in this cluster. Where the
  * runtime does not say, nothing is said.
  */
-async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen> {
+async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<LookResult> {
   const images = Map.groupBy(
     pods.flatMap(({ name, manifest: { spec } }) =>
       [...(spec.initContainers ?? []), ...spec.containers].map(({ image = "" }) => ({ name, image })),
@@ -107,7 +107,8 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen
   const lookups = await Promise.all(
     [...images.keys()].map(async (image) => ({ image, is: await hasImage(cp.node.runtimeEndpoint, image) })),
   );
-  const where = (seen: boolean) => lookups.filter(({ is }) => is === seen).map(({ image }) => image);
+  const where = (isPresent: boolean) =>
+    lookups.filter(({ is }) => is === isPresent).map(({ image }) => image);
   const [missing, here] = [where(false), where(true)];
   endWords(({ option, value }) => option === "images-later" && here.includes(value), "it is here");
   const later = wordsOf("images-later").map(({ value }) => value);
@@ -135,7 +136,7 @@ function missingImages(message: string, missing: readonly string[], part: Coming
 }
 
 /** The witnesses that disagree are named before. */
-function endpointNamed({ cp }: Coming): Seen {
+function endpointNamed({ cp }: Coming): LookResult {
   const undecided = attempt(() => refuseUndecided(cp));
   if (undecided instanceof Fail) return { refuses: undecided };
   const { witnesses } = cp.endpoint;
@@ -145,7 +146,7 @@ function endpointNamed({ cp }: Coming): Seen {
 }
 
 /** Key files get the owner that can read them: see fit-files.ts. */
-function usersKnown({ cp, pods }: Coming): Seen {
+function usersKnown({ cp, pods }: Coming): LookResult {
   const refuses = (message: string, todo: string) => ({
     refuses: new Refused(message, { unchanged: true, hint: `${todo}, then run the same line again` }),
   });
@@ -174,7 +175,7 @@ function olderEtcd(cp: ControlPlaneNode, manifest: WantedManifest["manifest"]): 
   });
 }
 
-function roomInEtcd({ cp, part, isFull }: Coming): Seen {
+function roomInEtcd({ cp, part, isFull }: Coming): LookResult {
   if (!isFull) return { has: "no alarm in etcd" };
   const lines = makeRoom(cp.facts, cp.data.revision);
   if (part === 1)

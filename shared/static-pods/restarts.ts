@@ -121,7 +121,7 @@ function mountedBy({ pod }: StaticPod, { facts }: ControlPlaneNode): string[] {
   );
 }
 
-interface Seen {
+interface NodeContainers {
   running: readonly Container[];
   issued: readonly string[];
 }
@@ -130,7 +130,10 @@ interface Seen {
  * Whether part 2 starts one of kubeadm's servers: it does not run, or it has read what is issued now, or what is not
  * on disk any more.
  */
-export function startsOf(cp: ControlPlaneNode, { running, issued }: Seen): (name: string) => boolean {
+export function startsOf(
+  cp: ControlPlaneNode,
+  { running, issued }: NodeContainers,
+): (name: string) => boolean {
   const stale = staleReaders(cp, running, issued).map(({ container }) => container);
   const unchanged = running.filter((one) => isServerContainer(one) && !stale.includes(one));
   return (name) => !unchanged.some((one) => one.name === name);
@@ -142,7 +145,7 @@ export function startsOf(cp: ControlPlaneNode, { running, issued }: Seen): (name
  */
 export async function toRestart(
   cp: ControlPlaneNode,
-  { running, issued }: Seen,
+  { running, issued }: NodeContainers,
 ): Promise<{ stale: Container[]; kept: StaleReader[] }> {
   const restart = new Set<Container>();
   const readers = staleReaders(cp, running, issued);

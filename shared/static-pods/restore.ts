@@ -99,7 +99,7 @@ function restore(one: FoundManifest, cp: ControlPlaneNode): boolean {
   const [has, had] = [next, kept].map((pod) => pod && checksByOldSaKey(pod, cp.facts.certificatesDir));
   if (has || had)
     notes.push(`${has ? "with" : "without"} sa-old.pub as a second key for service-account tokens`);
-  if (!kept) for (const words of one.said) say(`${name}: ${words}`);
+  if (!kept) for (const words of one.corrections) say(`${name}: ${words}`);
   const isNew = writeFile(path, manifestText(next), { folderMode: 0o700, note: notes.join(", ") });
   endWaiting(cp, name, manifest.metadata.namespace);
   return isNew;

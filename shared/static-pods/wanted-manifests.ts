@@ -42,7 +42,7 @@ export interface WantedManifest {
   /** The API server's, with the flags that are given up. */
   before?: Manifest;
   /** Differences between its container and its mirror pod. */
-  said: string[];
+  corrections: string[];
 }
 
 export const FROM_MIRROR_POD = "from its mirror pod in etcd";
@@ -63,7 +63,7 @@ function isWantedManifest(name: string, names: readonly string[] | undefined): b
 }
 
 /**
- * The manifests of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's
+ * The manifests of `names`, as `isWantedManifest` reads them: from this node's mirror pods, and where one of kubeadm's
  * is gone, from another control plane node. A manifest on disk of another namespace than kube-system stays as
  * root wrote it, whatever its mirror pod says. Errors: Fail where there is neither a mirror pod nor a
  * manifest on disk, so that a script can refuse before it changes anything; unless one `mayLack`.
@@ -113,18 +113,21 @@ export function wantedManifests(
 export function manifestFromPeer(
   name: string,
   cp: ControlPlaneNode,
-): { manifest: Manifest; source: string; said: string[] } | undefined {
+): { manifest: Manifest; source: string; corrections: string[] } | undefined {
   const { data, cluster, node, facts } = cp;
   for (const peer of believedPeers(cluster, { node })) {
     const mirror = findMirrorPods(data, peer.name).find((pod) => pod.name === name);
     if (!mirror) continue;
-    const { manifest: theirs, said } = asItRan(manifestFromMirrorPod(mirror.pod, peer.name), mirror.pod);
+    const { manifest: theirs, corrections } = asItRan(
+      manifestFromMirrorPod(mirror.pod, peer.name),
+      mirror.pod,
+    );
     // whole addresses of the other node: in flags, probes, annotations
     const addresses = peer.places.filter((host) => isIP(host)).map(canonicalIp);
     const moved = new Map(addresses.map((address) => [address, facts.advertiseAddress]));
     const manifest = JSON.parse(asMoved(JSON.stringify(theirs), moved)) as Manifest;
     if (name === "etcd") asMember(manifest, cp);
-    return { manifest, said, source: `made from the manifest of ${peer.name}: check it` };
+    return { manifest, corrections, source: `made from the manifest of ${peer.name}: check it` };
   }
   return undefined;
 }

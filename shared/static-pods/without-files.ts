@@ -66,10 +66,10 @@ export function choices(lost: readonly Pick<LostFile, "program" | "namedBy">[]):
  * "" if nothing can.
  */
 export function wayWithoutFiles(lost: readonly LostFile[]): string {
-  const known = choices(lost);
-  if (known.length === 0) return "";
-  const line = again({ "start-without": known.map(({ name }) => name) });
-  return `. If nobody has them: ${line} starts the API server without the flags that name them (${choicesInWords(known)})`;
+  const all = choices(lost);
+  if (all.length === 0) return "";
+  const line = again({ "start-without": all.map(({ name }) => name) });
+  return `. If nobody has them: ${line} starts the API server without the flags that name them (${choicesInWords(all)})`;
 }
 
 /** Its flag, as this run's line says, or its path, as an earlier run was given it. */
@@ -103,8 +103,8 @@ export function startWithout(
   const lost = hostFiles(manifest).filter(
     (file) => isGivenUp({ ...file, program: API }, flagsToDrop) && !exists(file.path),
   );
-  for (const { namedBy, path } of lost.filter(({ path }) => !said.has(path))) {
-    if (!mode.foretells) said.add(path);
+  for (const { namedBy, path } of lost.filter(({ path }) => !printed.has(path))) {
+    if (!mode.foretells) printed.add(path);
     say(`kube-apiserver starts WITHOUT "${path}" (${namedBy}), as you chose: ${startWithoutFlag(namedBy)}`);
     told({ what: "flag", did: "given up", flag: namedBy, path });
   }
@@ -112,7 +112,7 @@ export function startWithout(
 }
 
 /** The manifest is looked at in several steps of a run. */
-const said = new Set<string>();
+const printed = new Set<string>();
 
 /** The manifest without the flags, given several times or once, that name these files. */
 export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Manifest {

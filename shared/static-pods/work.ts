@@ -156,14 +156,14 @@ export function optionsForEnsure(
 
 /** Hosts of this node's etcd, where its URLs lead to another network than the API server's, or are names. */
 function etcdHosts({ name, names }: Cert, { data, node, facts }: ControlPlaneNode): string[] {
-  const [urls, known] = [URLS[name], names?.(facts)];
-  if (!urls || !known) return [];
+  const [urls, nameSet] = [URLS[name], names?.(facts)];
+  if (!urls || !nameSet) return [];
   const own = data.members.find(({ id }) => id === data.memberId)?.[urls.field] ?? [];
   const pod = mirrorPod(data, node.name, "etcd");
   const words = podFlags(pod);
   const all = [...own, ...urls.flags.flatMap((flag) => words.get(flag)?.split(",") ?? [])];
   const hosts = new Set(all.map(hostOf).filter((host) => !["", "0.0.0.0", "::"].includes(host)));
-  return [...hosts].filter((host) => !isFor(known, host));
+  return [...hosts].filter((host) => !isFor(nameSet, host));
 }
 
 const URLS: Partial<Record<string, { field: "clientURLs" | "peerURLs"; flags: readonly string[] }>> = {

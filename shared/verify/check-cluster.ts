@@ -121,9 +121,9 @@ export async function* podChecks(
 const OWN_PODS =
   "read its manifest in /root/kube-pki-repair-*/workers, where open ran, and put it into /etc/kubernetes/manifests there";
 
-function ofPods(groups: readonly Group[], isMeant: (pod: RunningPod) => boolean): Group[] {
+function ofPods(groups: readonly Group[], isWanted: (pod: RunningPod) => boolean): Group[] {
   return groups.map(({ name, owners }) => {
-    const fewer = owners.map((owner) => ({ ...owner, pods: owner.pods.filter(isMeant) }));
+    const fewer = owners.map((owner) => ({ ...owner, pods: owner.pods.filter(isWanted) }));
     return { name, owners: fewer.filter(({ pods }) => pods.length > 0) };
   });
 }

@@ -24,12 +24,12 @@ import { askKubeletPort, servingByCa } from "../workers/nodes-seen.ts";
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
 export async function seenNodes(api: KubeApi, since: Date, away: readonly string[] = []) {
   const leases = new Map(
-    (await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]),
+    (await api.list<NodeObject>("/api/v1/nodes")).map((nodeObject) => [nodeObject.metadata.name, nodeObject]),
   );
   return { there: leases, ...(await nodeLeases(api, [...leases.keys()], { since, notAwaited: away })) };
 }
 
-type Seen = Awaited<ReturnType<typeof seenNodes>>;
+type NodesRead = Awaited<ReturnType<typeof seenNodes>>;
 
 /**
  * Concurrent questions to nodes, each to one kubelet: with the API's own, fewer than the connections that
@@ -58,14 +58,14 @@ export async function nodeChecks(...of: Parameters<typeof nodeRows>): Promise<Ch
 function* nodeRows(
   cp: ControlPlaneNode,
   api: KubeApi,
-  { there, renewals, notRenewed, deaf }: Seen,
+  { there, renewals, notRenewed, deaf }: NodesRead,
   { caPem, well, away = [] }: { caPem: string; well: WellAnswers; away?: readonly SavedOption[] },
 ): Generator<CheckRow> {
   const [serving, late] = [servingByCa(cp), new Set(notRenewed)];
   for (const node of cp.cluster.nodes) {
     const { name } = node;
-    const seen = there.get(name);
-    if (!seen) {
+    const nodeObject = there.get(name);
+    if (!nodeObject) {
       yield check("node-gone", () => ({ warning: "there is no such Node any more" }), name);
       continue;
     }
@@ -76,7 +76,11 @@ function* nodeRows(
       continue;
     }
     yield check("node-lease", () => renewalOf(renewals.get(name), isLate, deaf), name);
-    yield check("node-ready", async () => readyNode(isLate ? seen : await onceKnown(seen, api)), name);
+    yield check(
+      "node-ready",
+      async () => readyNode(isLate ? nodeObject : await onceKnown(nodeObject, api)),
+      name,
+    );
     if (isLate) continue;
     const ask = async () => servingOf(await askKubeletPort(node, caPem), name);
     if (serving) yield rememberedRow("node-serving-certificate", name, ask, well);
@@ -116,8 +120,8 @@ function rememberedRow(
 ): CheckRow {
   const key = `${id} ${of}`;
   const look = async () => {
-    const known = well.get(key);
-    if (known && performance.now() < known.until) return known.answer;
+    const cached = well.get(key);
+    if (cached && performance.now() < cached.until) return cached.answer;
     const answer = await ask();
     if (isWell(answer)) well.set(key, { answer, until: performance.now() + WELL_FOR });
     return answer;
@@ -125,7 +129,7 @@ function rememberedRow(
   return check(id, look, of);
 }
 
-function renewalOf(time: Date | undefined, isLate: boolean, deaf: Seen["deaf"]): Answer {
+function renewalOf(time: Date | undefined, isLate: boolean, deaf: NodesRead["deaf"]): Answer {
   if (!time) return { failed: "never" };
   const ago = `${((Date.now() - time.getTime()) / 1000).toFixed(0)} s ago`;
   const last = `last ${time > new Date() ? `at ${time.toISOString()}, by its own clock` : ago}`;
@@ -152,11 +156,11 @@ function servingOf(answer: Awaited<ReturnType<typeof askKubeletPort>>, name: str
   };
 }
 
-interface SeenNode extends KubeObject {
+interface NodeObject extends KubeObject {
   status?: { conditions?: { type: string; status: string; message?: string }[] };
 }
 
-const readyOf = ({ status }: SeenNode) => status?.conditions?.find(({ type }) => type === "Ready");
+const readyOf = ({ status }: NodeObject) => status?.conditions?.find(({ type }) => type === "Ready");
 
 /** Milliseconds that a kubelet that has joined may need until its node can run pods. */
 const YOUNG = 180_000;
@@ -166,14 +170,14 @@ const YOUNG = 180_000;
  * posts its status every ten seconds (nodeStatusUpdateFrequency): a Node whose Lease is renewed is asked for again. So is
  * one that has just joined: the mending line would restart the API server that its kubelet needs to begin (CSINode).
  */
-async function onceKnown(seen: SeenNode, api: KubeApi): Promise<SeenNode> {
-  const { name, creationTimestamp = "" } = seen.metadata;
+async function onceKnown(nodeObject: NodeObject, api: KubeApi): Promise<NodeObject> {
+  const { name, creationTimestamp = "" } = nodeObject.metadata;
   const isYoung = Date.now() - Date.parse(creationTimestamp) < YOUNG;
-  let now = seen;
+  let now = nodeObject;
   const isKnown = async () => {
     const status = readyOf(now)?.status;
     if (isYoung ? status === "True" : status !== "Unknown") return true;
-    now = await api.get<SeenNode>(`/api/v1/nodes/${name}`);
+    now = await api.get<NodeObject>(`/api/v1/nodes/${name}`);
     return false;
   };
   const awaited = `the kubelet of ${name} to ${isYoung ? "be ready to run pods" : "post its status"}`;
@@ -183,8 +187,8 @@ async function onceKnown(seen: SeenNode, api: KubeApi): Promise<SeenNode> {
 }
 
 /** Its Ready condition: a kubelet that renews its Lease may still run no pod. */
-function readyNode(seen: SeenNode): Answer {
-  const { status, message } = readyOf(seen) ?? {};
+function readyNode(nodeObject: NodeObject): Answer {
+  const { status, message } = readyOf(nodeObject) ?? {};
   if (status === "True") return "yes";
   if (status === undefined) return { failed: "it never was" };
   return { failed: `Ready is ${quoteUntrusted(status)}${message ? `: ${quoteUntrusted(message)}` : ""}` };

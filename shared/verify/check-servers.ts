@@ -147,9 +147,9 @@ async function members(
     return {
       failed: `${nodeless.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
     };
-  const known = Math.max(data.members.length, data.formerMembers?.length ?? 0);
-  if (now.length < known)
-    return { warning: `${now.length}, was ${known}: a lost control plane node has not been replaced yet` };
+  const members = Math.max(data.members.length, data.formerMembers?.length ?? 0);
+  if (now.length < members)
+    return { warning: `${now.length}, was ${members}: a lost control plane node has not been replaced yet` };
   const leftOut = now.filter((member) => !present.includes(member));
   const rest = leftOut.length > 0 ? `; not asked, as you say: ${leftOut.map(memberName).join(", ")}` : "";
   return `${present.map(memberName).join(", ")}${rest}`;

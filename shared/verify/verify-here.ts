@@ -72,7 +72,7 @@ interface HowToVerify {
 
 export type VerifiedHere = Awaited<ReturnType<typeof verifyHere>>;
 
-/** `known` is undefined on a worker. Errors: Fail if the cluster cannot be read, unless it must end. */
+/** `partialFacts` is undefined on a worker. Errors: Fail if the cluster cannot be read, unless it must end. */
 export async function verifyHere(
   node: Node,
   { etcdData, without = [], mustEnd = false, well = new Map() }: HowToVerify,
@@ -83,14 +83,14 @@ export async function verifyHere(
   const place = await etcdDataOf(etcdData, { node });
   const mend = isKnown(place) ? command("01-etcd") : ASSESS;
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node, mend)), LOOKS);
-  const known = isKnown(place) ? await askControlPlaneNode(place, node) : undefined;
-  const { cp, obstacle } = known ?? {};
+  const partialFacts = isKnown(place) ? await askControlPlaneNode(place, node) : undefined;
+  const { cp, obstacle } = partialFacts ?? {};
   // if etcd is not kubeadm's, neither are its certificates, and that is no damage
   const unread =
-    known && isNotForParts(known.home)
-      ? { etcd: known.home, from: [], unreached: place.unreached }
+    partialFacts && isNotForParts(partialFacts.home)
+      ? { etcd: partialFacts.home, from: [], unreached: place.unreached }
       : controlPlaneWithoutData(node, place);
-  const readers = cp ? await caReaders(cp) : known ? [] : await kubeletCaReader(node);
+  const readers = cp ? await caReaders(cp) : partialFacts ? [] : await kubeletCaReader(node);
   const oldCa = oldCaHolders(readers);
   if (unread) {
     const why = whyWithoutData(unread, place.dir);
@@ -105,10 +105,10 @@ export async function verifyHere(
   else if (obstacle) throw obstacle;
   await checks.add(readerRows(readers));
   const shown = cp ? await endingsShown(cp) : [];
-  const endings = [...endingsHere(node, known?.certificatesDir, known?.home), ...shown];
+  const endings = [...endingsHere(node, partialFacts?.certificatesDir, partialFacts?.home), ...shown];
   await checks.add(forecast(endings));
   const others = cp ? otherControlPlanes(cp.cluster, { node, without }).map(({ name }) => name) : [];
-  return { checks: withCauses(checks.all) as readonly Check[], endings, known, oldCa, others };
+  return { checks: withCauses(checks.all) as readonly Check[], endings, partialFacts, oldCa, others };
 }
 
 interface Noted {
@@ -203,7 +203,7 @@ export async function untilGood<T extends Pick<VerifiedHere, "checks"> & Partial
     try {
       now = await look();
     } finally {
-      closeCopies(now.known?.cp?.etcd.living);
+      closeCopies(now.partialFacts?.cp?.etcd.living);
     }
     return failed().length === 0;
   };

@@ -140,9 +140,10 @@ async function evictionsOf(
   // seconds in which a kubelet may be silent: node-monitor-grace-period, whose default is longer since 1.32
   const grace = minorOf(kubernetesVersion) < 32 ? 40 : 50;
   await inParallel(nodes.slice(0, FEW), FEW, async (node) => {
-    const seen = await api.find<SilentNode>(`/api/v1/nodes/${node}`);
+    const silentNode = await api.find<SilentNode>(`/api/v1/nodes/${node}`);
     const isTainted =
-      seen?.spec?.taints?.some(({ key, effect }) => key === TAINT.key && effect === TAINT.effect) ?? false;
+      silentNode?.spec?.taints?.some(({ key, effect }) => key === TAINT.key && effect === TAINT.effect) ??
+      false;
     const pods = await api.list<EvictedPod>(podsOn(node));
     const evicted = pods.flatMap((pod) => {
       const seconds = isOver(pod) ? undefined : secondsTolerated(pod);

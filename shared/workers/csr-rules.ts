@@ -44,7 +44,7 @@ export interface Joining {
   /** Users of the kit's valid tokens, each with the node that it is for, or ANY_WORKER. */
   tokenUsers: ReadonlyMap<string, string>;
   /** Nodes that etcd knew, control plane nodes, too. */
-  known: ReadonlyMap<string, KnownNode>;
+  nodesByName: ReadonlyMap<string, KnownNode>;
   without: readonly string[];
   /** Nodes that have renewed their Lease since we began to watch. */
   renewing: Set<string>;
@@ -87,8 +87,8 @@ const RULES: [holds: (judged: Judged) => boolean, why: (judged: Judged) => strin
   [({ asked, name }) => subjectObjection(asked!, name) !== undefined,   ({ asked, name }) => subjectObjection(asked!, name)!],
   [({ asked }) => asked!.names.length > 0,                              ({ asked }) => `it asks for the name "${asked!.names[0]!.value}"`],
   [({ csr, joining, name }) => ![ANY_WORKER, name].includes(joining.tokenUsers.get(csr.spec.username)!),                                     ({ csr, joining, name }) => `it asks for "${name}" with the token of "${joining.tokenUsers.get(csr.spec.username)}": look at both nodes`],
-  [({ joining, name }) => !joining.known.has(name),                     ({ name }) => `etcd knew no node "${name}"`],
-  [({ joining, name }) => joining.known.get(name)!.controlPlane,        ({ name }) => `"${name}" is a control plane node: part 2 gives it its certificate`],
+  [({ joining, name }) => !joining.nodesByName.has(name),                     ({ name }) => `etcd knew no node "${name}"`],
+  [({ joining, name }) => joining.nodesByName.get(name)!.controlPlane,        ({ name }) => `"${name}" is a control plane node: part 2 gives it its certificate`],
   [({ joining, name }) => joining.without.includes(name),               ({ name }) => `"${name}" is left out: --without, --lost`],
   [({ joining, name }) => joining.renewing.has(name),                   ({ name }) => `"${name}" renews its Lease: it has a certificate`],
 ];

@@ -108,8 +108,8 @@ async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> 
   const all = why === undefined ? [] : rivals(requestIn(csr)?.names ?? [], identities);
   if (all.length === 0 || all.length > RIVALS || !scene.casBefore) return why;
   const names = all.map(({ name }) => name);
-  const known = { identities, cas: scene.casBefore };
-  await retry("the Nodes to be read", () => proveByFormer(scene.api, names, known));
+  const nodesByName = { identities, cas: scene.casBefore };
+  await retry("the Nodes to be read", () => proveByFormer(scene.api, names, nodesByName));
   return judge();
 }
 

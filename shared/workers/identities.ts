@@ -18,7 +18,7 @@ import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
 import { quoteUntrusted } from "../plain.ts";
 
-interface KnownNames {
+interface IdentitySources {
   nodes: readonly KnownNode[];
   /** Addresses of control plane nodes, keyed by node, from etcd's members and API servers' mirror pods. */
   proved: ReadonlyMap<string, readonly string[]>;
@@ -59,7 +59,7 @@ export const RESERVED_RANGES = [
 ];
 
 /** The same, with indexes for thousands of nodes. */
-export function identities(known: KnownNames) {
+export function identities(sources: IdentitySources) {
   /** A name or an address in its plain form → the nodes that claim it, and the source of each claim. */
   const claims = new Map<string, Claim[]>();
   const claim = (node: KnownNode, source: SourceName, values: readonly string[]) => {
@@ -68,16 +68,21 @@ export function identities(known: KnownNames) {
       if (!before.some((one) => one.node === node)) claims.set(value, [...before, { node, source }]);
     }
   };
-  for (const node of known.nodes) {
-    claim(node, "kube-system in etcd", [node.name, ...(known.proved.get(node.name) ?? [])]);
+  for (const node of sources.nodes) {
+    claim(node, "kube-system in etcd", [node.name, ...(sources.proved.get(node.name) ?? [])]);
     claim(node, "a kubelet's status", [...node.claimed.names, ...node.claimed.ips]);
   }
-  for (const [node, host] of known.left ?? []) claim(node, "a kubelet's status", [host]);
+  for (const [node, host] of sources.left ?? []) claim(node, "a kubelet's status", [host]);
   /** Names by which pods find a Service, in its own namespace (`name`) and in others (`name.namespace`). */
   const serviceNames = new Set(
-    known.services.flatMap((name) => [name, name.slice(0, name.lastIndexOf("."))]),
+    sources.services.flatMap((name) => [name, name.slice(0, name.lastIndexOf("."))]),
   );
-  return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
+  return {
+    ...sources,
+    claims,
+    serviceNames,
+    byName: new Map(sources.nodes.map((node) => [node.name, node])),
+  };
 }
 
 /** `began`: the serving certificate that has these values. */
@@ -105,14 +110,14 @@ export function rivals(
   return [...new Set(found.flatMap((all) => all.map(({ node }) => node)))];
 }
 
-interface Known extends Partial<Pick<ControlPlaneNode, "facts" | "rescue" | "earlier">> {
+interface ClusterFiles extends Partial<Pick<ControlPlaneNode, "facts" | "rescue" | "earlier">> {
   cluster: Cluster;
   data: EtcdData;
 }
 
 /** `shown`: names of the other API servers, by what they show. */
-export function identitiesOf(known: Known, shown: readonly string[] = []): Identities {
-  const { cluster, data, facts, rescue } = known;
+export function identitiesOf(state: ClusterFiles, shown: readonly string[] = []): Identities {
+  const { cluster, data, facts, rescue } = state;
   const { nodes, endpoint, configuration, serviceSubnets, dnsDomain } = cluster;
   const places = storedPlaces(data, configuration, 6443).map(({ place }) => place);
   const services = `${registryPrefix(data)}/services/specs/`;
@@ -123,7 +128,7 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
     endpoints: [endpoint ?? "", ...places].filter(Boolean).map(endpointHost),
     apiNames: [
       ...(configuration.apiServer?.certSANs ?? []),
-      ...(facts && rescue ? apiNamesHere({ ...known, facts, rescue }) : []),
+      ...(facts && rescue ? apiNamesHere({ ...state, facts, rescue }) : []),
       ...shown,
     ],
     called: calledHosts(data),
@@ -263,12 +268,14 @@ function covers(name: string, value: string): boolean {
 /** The proved address, else the one that its Node names; else a placeholder with `name`, and why. */
 export function addressToType(
   node: KnownNode,
-  known: Identities,
+  nodesByName: Identities,
   name = node.name,
 ): { address: string; why?: string } {
-  const proved = known.proved.get(node.name)?.[0];
+  const proved = nodesByName.proved.get(node.name)?.[0];
   if (proved) return { address: proved };
-  const objections = node.claimed.ips.map((ip) => nameObjection({ type: "ip", value: ip }, node.name, known));
+  const objections = node.claimed.ips.map((ip) =>
+    nameObjection({ type: "ip", value: ip }, node.name, nodesByName),
+  );
   const own = node.claimed.ips[objections.indexOf(undefined)];
   if (own && isIP(own)) return { address: canonicalIp(own) };
   const why =

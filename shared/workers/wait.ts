@@ -94,11 +94,11 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
     return say(
       `would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`,
     );
-  const known = await knownOf(cp, api, without);
-  if (!known.joining)
+  const facts = await knownOf(cp, api, without);
+  if (!facts.joining)
     throw new Fail("There is no token of this kit", { hint: `${command("03-workers open")} makes one` });
   const limit = { seconds: TOKEN_HOURS * 3600, whileTokenLasts: true } as const;
-  const { away } = await waitForNodes({ ...known, expected, serving: false, ...limit });
+  const { away } = await waitForNodes({ ...facts, expected, serving: false, ...limit });
   if (away.length > 0)
     say(
       `the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`,
@@ -111,10 +111,10 @@ function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode
 
 async function knownOf(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
   const tokens = await tokenUsers(api);
-  const known = new Map(cp.cluster.nodes.map((node) => [node.name, node]));
+  const nodesByName = new Map(cp.cluster.nodes.map((node) => [node.name, node]));
   const joiningBy = async (tokenUsers: Joining["tokenUsers"]): Promise<Joining> => {
     const given = await givenBefore(api, tokenUsers);
-    return { tokenUsers, known, without, renewing: new Set(), given };
+    return { tokenUsers, nodesByName, without, renewing: new Set(), given };
   };
   return {
     ...{ api, joining: tokens.size > 0 ? await joiningBy(tokens) : undefined, since: trustedSince(cp) },

@@ -187,11 +187,11 @@ export function countAsBackWithoutCertificate(scene: Scene, away: Away) {
     scene.unreachable.push(node.name);
     return comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
   }
-  const seen = approved
+  const reason = approved
     ? "its request is approved, and its certificate is not there yet"
     : "its port 10250 shows another certificate, and it asks for none";
   if (lastAnswer === "own") scene.selfSigned.push(node.name);
-  else scene.withoutCertificate.push(`${node.name}: ${refused ? `${refused.csr}: ${refused.why}` : seen}`);
+  else scene.withoutCertificate.push(`${node.name}: ${refused ? `${refused.csr}: ${refused.why}` : reason}`);
   comeBack(scene, away, "back, without a serving certificate of the CA");
 }
 

@@ -117,14 +117,14 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
     ...(its ? { path: its.path, ...waitsFor(kind, its.object) } : {}),
   });
   if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict", reference);
-  const set = await known(find, namespace, reference);
+  const set = await ownerObject(find, namespace, reference);
   if (!set) return orphan(reference);
   if (reference.kind !== "ReplicaSet")
     return owned(isRolledByHand(set.object) ? "evict" : "rollout", reference, set);
   const parent = controllerOf(set.object);
   if (parent?.kind !== "Deployment" || groupOfApi(parent.apiVersion) !== "apps")
     return owned("evict", parent ?? reference);
-  const deployment = await known(find, namespace, parent);
+  const deployment = await ownerObject(find, namespace, parent);
   return deployment ? owned("rollout", parent, deployment) : orphan(parent);
 }
 
@@ -151,7 +151,7 @@ const RESOURCES = new Map([
  * The owner that a reference means, where there is one of this kind, name and UID. No other name gets into a
  * path, nor into a line to type.
  */
-async function known(find: Find, namespace: string, { kind, name, uid }: Reference) {
+async function ownerObject(find: Find, namespace: string, { kind, name, uid }: Reference) {
   const resource = RESOURCES.get(kind);
   if (!resource || !isDnsName(name)) return undefined;
   const path = `/apis/apps/v1/namespaces/${namespace}/${resource}/${name}`;

@@ -55,13 +55,13 @@ export async function readyForPart4(cp: ControlPlaneNode, typed: LeftOut) {
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   const out = await reallyOut(cp, api, await nodesToSkip(cp, named));
   const nodeNames = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const known = cp.cluster.nodes.map(({ name }) => name).filter((name) => nodeNames.has(name));
-  const nodes = known.filter((name) => !leftNames(out).includes(name));
+  const names = cp.cluster.nodes.map(({ name }) => name).filter((name) => nodeNames.has(name));
+  const nodes = names.filter((name) => !leftNames(out).includes(name));
   await refuseSilent(api, nodes, trustedSince(cp));
   refuseDeadNodes(out.lost.filter((name) => nodeNames.has(name)));
-  const away = known.filter((name) => out.without.includes(name));
+  const away = names.filter((name) => out.without.includes(name));
   if (away.length > 0) say(`away: ${listed(away)}. Their pods stay, and no rollout waits for them`);
-  say(`${nodes.length} of ${known.length} nodes renew their Lease; the controller-manager runs in full`);
+  say(`${nodes.length} of ${names.length} nodes renew their Lease; the controller-manager runs in full`);
   saveOptions(cp);
   return { api, trust, nodes, out };
 }

@@ -177,12 +177,12 @@ type Event = KubeObject & { type?: string; reason?: string; message?: string; la
 export async function lastEvent(
   api: KubeApi,
   { namespace, name }: { namespace?: string; name: string },
-  isMeant: (event: Event) => boolean,
+  isWanted: (event: Event) => boolean,
 ): Promise<string> {
   const about = `fieldSelector=involvedObject.name%3D${encodeURIComponent(name)}`;
   const events = await api.list<Event>(`/api/v1/namespaces/${namespace}/events?${about}`);
   const meant = events
-    .filter(isMeant)
+    .filter(isWanted)
     .sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? ""));
   return meant.at(-1)?.message ?? "";
 }

@@ -89,7 +89,7 @@ export type KeptFrom = ReadonlyMap<string, Fail>;
 export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trustsCa): Promise<KeptFrom> {
   let [old, asked, bundles]: [string[], number, string[]] = [[], 0, []];
   let [fewest, moved] = [Number.POSITIVE_INFINITY, Date.now()];
-  const seen = async (): Promise<Seen | undefined> => {
+  const outcome = async (): Promise<Outcome | undefined> => {
     old = await namespacesWithOldCa(api, caPem, has);
     bundles = (await apiServerBundles(api, caPem)).old;
     const left = old.length + bundles.length;
@@ -107,7 +107,7 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
     const missing = [...old, ...bundles.map((name) => `ClusterTrustBundle ${name}`)];
     return `the controller-manager to give every namespace the current CA${missing.length > 0 ? ` (missing: ${listed(missing)})` : ""}`;
   };
-  const { refused, kept } = (await waitFor(what, seen, {
+  const { refused, kept } = (await waitFor(what, outcome, {
     seconds: 120,
     progress: () => fewest,
     easing: true,
@@ -124,7 +124,7 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
   return new Map(kept.map((namespace) => [namespace, keptFrom(namespace)]));
 }
 
-interface Seen {
+interface Outcome {
   refused: Fail[];
   kept: string[];
 }
@@ -141,7 +141,7 @@ function sayGiven(old: readonly string[], refused: readonly Fail[], kept: readon
 }
 
 /** Why these namespaces have the old CA: what holds for the first few holds for all. */
-async function whyOld(api: KubeApi, namespaces: readonly string[], caPem: string): Promise<Seen> {
+async function whyOld(api: KubeApi, namespaces: readonly string[], caPem: string): Promise<Outcome> {
   const few = namespaces.slice(0, FEW);
   const answers = await Promise.all(few.map((namespace) => refusalIn(api, namespace, caPem)));
   const refused = answers.flatMap((one) => one ?? []);

@@ -81,25 +81,25 @@ export async function staleGroups(api: KubeApi, caPem: string, trust: PodTrust):
     const written = nodes.has(pod.spec.nodeName ?? "") ? mountedBefore(pod, cutOff) : undefined;
     if (written) stale.set(remember(pod), written);
   });
-  const seen = { ...(await servingPods(api, [...stale.keys()])), partOf: await networkUnit(api, agents) };
+  const serving = { ...(await servingPods(api, [...stale.keys()])), partOf: await networkUnit(api, agents) };
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
-  const [owners, known] = [await ownersOf(stale, api), new Map<string, PodOwner>()];
+  const [owners, ownersKnown] = [await ownersOf(stale, api), new Map<string, PodOwner>()];
   for (const pod of stale.keys()) {
-    const group = groupOf(pod, seen);
+    const group = groupOf(pod, serving);
     const owner = owners.get(pod)!;
     // One node after the other, thousands would take hours. Kubernetes' rules, and those that a plugin set up,
     // stay in the kernel meanwhile.
     if (UNIT.includes(group) && owner.controller === "DaemonSet" && owner.path) owner.restart = "replace";
     if (group === "kube-proxy") owner.atOnce = "all";
-    if (seen.webhooks.has(pod.metadata.uid ?? "")) owner.webhook = true;
+    if (serving.webhooks.has(pod.metadata.uid ?? "")) owner.webhook = true;
     owner.system = owner.namespace === "kube-system" || UNIT.includes(group);
     const key = `${group} ${owner.restart} ${label(owner)}`;
-    const same = known.get(key);
+    const same = ownersKnown.get(key);
     if (same) {
       same.pods.push(pod);
       if (owner.since > same.since) same.since = owner.since;
     } else groups.find(({ name }) => name === group)!.owners.push(owner);
-    known.set(key, same ?? owner);
+    ownersKnown.set(key, same ?? owner);
   }
   return groups;
 }
@@ -123,17 +123,19 @@ function remember({ metadata, spec }: RunningPod): RunningPod {
   const { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes } = spec;
   const onHost = { nodeName, hostNetwork, volumes: volumes?.filter(({ hostPath }) => hostPath) };
   const fields = { ...onHost, restartPolicy, priorityClassName, serviceAccountName };
-  const known = { name, namespace, uid, labels, ownerReferences, resourceVersion };
-  return { metadata: known, spec: fields } as RunningPod;
+  const identity = { name, namespace, uid, labels, ownerReferences, resourceVersion };
+  return { metadata: identity, spec: fields } as RunningPod;
 }
 
-type Seen = Awaited<ReturnType<typeof servingPods>> & { partOf: (pod: RunningPod) => UnitPart | undefined };
+type ServingPods = Awaited<ReturnType<typeof servingPods>> & {
+  partOf: (pod: RunningPod) => UnitPart | undefined;
+};
 
 /**
  * Webhooks come before what they may refuse: while their pods are stale, the API may refuse to create other
  * pods.
  */
-function groupOf(pod: RunningPod, { webhooks, apis, partOf }: Seen): GroupName {
+function groupOf(pod: RunningPod, { webhooks, apis, partOf }: ServingPods): GroupName {
   const { namespace, labels, uid = "" } = pod.metadata;
   if (namespace === "kube-system" && labels?.["k8s-app"] === "kube-proxy") return "kube-proxy";
   const part = partOf(pod);

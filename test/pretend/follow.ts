@@ -116,7 +116,7 @@ export function pretendSession({ transport, person, more = {} }: Given) {
   const logged: Pick<Logged, "node" | "command" | "seconds">[] = [];
   const session = newSession({
     ...{ transport, person, kit: async () => ({ path, sum: "of this kit", unpack: "unpack the kit" }) },
-    known: linesOfRunbook(RUNBOOK),
+    runbookLines: linesOfRunbook(RUNBOOK),
     first: { name: "10.0.0.11", address: "10.0.0.11", user: "root", kit: KIT_PLACE },
     ...{ words: {}, deep: false, mayMakeKeys: false, mayBegin: false, cleansUp: false },
     ...{ folder: dir, addresses: new Map() },

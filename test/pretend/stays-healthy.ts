@@ -40,11 +40,11 @@ export function staysHealthy(rows: readonly Unlike[]) {
 
     test.each(SCRIPTS)("%s leaves it alone", async (script) => {
       const { typed = script, code = 3, names } = row.ends?.[script] ?? { code: 0, names: undefined };
-      const seen = await cluster!.run(typed);
-      expectUntouched(seen, [code], names);
+      const answers = await cluster!.run(typed);
+      expectUntouched(answers, [code], names);
       if (script !== "00-assess") return;
-      expect(seen.stdout).not.toMatch(/scripts\/0[1-4]-/);
-      if (row.says) expect(seen.stdout).toMatch(row.says);
+      expect(answers.stdout).not.toMatch(/scripts\/0[1-4]-/);
+      if (row.says) expect(answers.stdout).toMatch(row.says);
     });
 
     test("with /etc/kubernetes lost: it comes back, or is refused", async () => {
@@ -79,13 +79,13 @@ export async function leftAlone(row: Unlike, runs: Runner): Promise<string[]> {
   return changed;
 }
 
-function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {
-  const { changed, exitCode } = seen;
-  expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(seen) }).toMatchObject({
+function expectUntouched(answers: Seen, codes: number[], says?: RegExp) {
+  const { changed, exitCode } = answers;
+  expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(answers) }).toMatchObject({
     changed: [],
     endsWell: true,
   });
-  if (says) expect(seen.stdout + seen.stderr).toMatch(says);
+  if (says) expect(answers.stdout + answers.stderr).toMatch(says);
 }
 
 /** The last words, for who reads a red test. */

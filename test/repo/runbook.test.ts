@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
 import { SEVERITIES } from "../../shared/checks/kinds.ts";
-import { courseFrom, type Known, TASKS, type Task } from "../../shared/facts/course.ts";
+import { courseFrom, type RepairState, TASKS, type Task } from "../../shared/facts/course.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { IRREVERSIBLE } from "../../shared/run.ts";
 import { helpOf } from "./help.ts";
@@ -177,7 +177,7 @@ test("each task of a repair has its fences, in the order of the table, and each 
  */
 const BY_READING: Task[] = ["hold", "look", "look-around", "tokens"];
 
-test.each<[tags: string, known: Known]>([
+test.each<[tags: string, known: RepairState]>([
   ["old-cas", {}],
   ["old-cas join", { expired: "some" }],
   ["old-cas join same-keys", { expired: "all", others: ["cp2"] }],
@@ -189,8 +189,8 @@ test.each<[tags: string, known: Known]>([
     "new-cas join old-tokens several-control-planes",
     { lost: ["ca", "sa"], oldKey: "in tokens", others: ["cp2"] },
   ],
-])("who follows the page by if=%s types the tasks of the course of %j", (tags, known) => {
-  const course = courseFrom(known);
+])("who follows the page by if=%s types the tasks of the course of %j", (tags, state) => {
+  const course = courseFrom(state);
   // part 6 comes after the proof, by hand: whoever follows the page for a scenario ends before it
   const typed = blocks.filter(({ part = 6, on, carry }) => part < 6 && (on || carry));
   const byPage = typed.filter(

@@ -81,10 +81,10 @@ test("nothing of it is believed: no address of a Service, no manifest, no place 
   );
   using _box = sandbox();
   const cluster = readCluster(data);
-  const known = identitiesOf({ cluster, data });
+  const nodesByName = identitiesOf({ cluster, data });
   for (const san of [ip(SERVICE_IP), dns("kubernetes.default.svc"), dns("kubernetes")])
-    expect(nameObjection(san, "w1", known)).toContain("belongs to a Service");
-  expect(known.proved.get("w1")).toEqual([]);
+    expect(nameObjection(san, "w1", nodesByName)).toContain("belongs to a Service");
+  expect(nodesByName.proved.get("w1")).toEqual([]);
   const whole = await pretendData(his, [MEMBER]);
   expect(manifestFromPeer("kube-apiserver", { ...controlPlaneOf(whole), data, cluster })).toBeUndefined();
   expect(

@@ -273,7 +273,7 @@ test("a restore has left m3 behind, and the repair cannot begin yet: no line ask
     const here = await pretendData(three, MEMBERS.slice(0, 2));
     const data: typeof here = Object.create(here, { formerMembers: { value: ["m3"] } });
     const typed = { without: [], lost: [], "lost-on": [], worker: [] };
-    const { lost, said } = await factsForPlan({ cluster: readCluster(data), data }, typed);
+    const { lost, options: said } = await factsForPlan({ cluster: readCluster(data), data }, typed);
     expect([lost.names, said.lost]).toEqual([["m3"], []]);
   });
 });

@@ -625,7 +625,7 @@ test("an answer's own words are not repeated: a key that nobody knows, a file's 
   writeFileSync(`${box.dir}/seen/m2.json`, JSON.stringify({ ...as("m2", LOST), deep: { keys } }));
   for (const name of [evil, "All is well"]) writeFileSync(`${box.dir}/seen/${name}.json`, "{}");
   const nodes = ["m1", "m2", "m3"].map((name) => ({ name, controlPlane: true }));
-  const seen = readSeen("/seen", { nodes, hashes, now: NOW });
-  expect(seen.nodes.map(({ lacks }) => lacks)).toEqual([["etcd/ca"]]);
-  expect(seen.leftOut).toEqual(["2 other file(s): no node of this cluster is called so"]);
+  const answers = readSeen("/seen", { nodes, hashes, now: NOW });
+  expect(answers.nodes.map(({ lacks }) => lacks)).toEqual([["etcd/ca"]]);
+  expect(answers.leftOut).toEqual(["2 other file(s): no node of this cluster is called so"]);
 });

@@ -16,7 +16,7 @@ interface LabProof {
 const SAYS_IT = "On a node, this line only looks, and finds this:";
 
 /** A page of docs/, for a name of the table. */
-export function pageOf(name: SymptomName, seen: AssessSays, lab: LabProof): string {
+export function pageOf(name: SymptomName, output: AssessSays, lab: LabProof): string {
   const symptom: Symptom = SYMPTOMS[name];
   const way = WAYS[symptom.type];
   const blocks = [
@@ -33,10 +33,10 @@ export function pageOf(name: SymptomName, seen: AssessSays, lab: LabProof): stri
     SAYS_IT,
     fence("sh", ["./bunw scripts/00-assess.ts"]),
     fence("text", [
-      `verdict: ${seen.verdict}`,
+      `verdict: ${output.verdict}`,
       "",
       "next",
-      ...seen.next.map((line) => `  ${line}`),
+      ...output.next.map((line) => `  ${line}`),
     ]),
     "## What it costs",
     COSTS[symptom.costs],

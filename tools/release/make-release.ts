@@ -107,12 +107,12 @@ function rehearsed(): Release["rehearsed"] {
 
 /** Errors: Fail where the record of this release has other sums. */
 function compareWithRecord(version: string, files: ReadonlyMap<string, string>) {
-  const known = releasesIn(HOME).find((release) => release.version === version);
-  if (!known) return say("this is no release: no record in releases/ has these sources");
+  const release = releasesIn(HOME).find((release) => release.version === version);
+  if (!release) return say("this is no release: no record in releases/ has these sources");
   // without the smaller files the list of sums is shorter
   const isWhole = [...files.keys()].some((name) => name.endsWith(".zst"));
   const compared = [...files].filter(([name]) => isWhole || name !== SUMS);
-  const others = compared.filter(([name, sum]) => known.files[name] !== sum);
+  const others = compared.filter(([name, sum]) => release.files[name] !== sum);
   if (others.length > 0)
     throw new Fail(
       `Not as releases/${version}.json has them: ${others.map(([name]) => name).join(", ")}`,

@@ -42,7 +42,7 @@ export type Holders = ReturnType<typeof holders>;
  * (evidence/owners.ts): `own` are the control plane's, in the order of HOLDERS; `others` only have such a
  * name, and are not read.
  */
-export function holders(known: KnownPods) {
+export function holders(knownPods: KnownPods) {
   const proc = hostPath("/proc");
   const pids = existsSync(proc) ? readdirSync(proc).filter((name) => /^\d+$/.test(name)) : [];
   const named = pids.flatMap((pid) => {
@@ -53,7 +53,10 @@ export function holders(known: KnownPods) {
   const sorted = named
     .sort((a, b) => a.rank - b.rank || a.pid - b.pid)
     .map(({ pid, name }) => ({ pid, name }));
-  const owned = sorted.map((process) => ({ process, owner: processOwner(process.pid, process.name, known) }));
+  const owned = sorted.map((process) => ({
+    process,
+    owner: processOwner(process.pid, process.name, knownPods),
+  }));
   return {
     own: owned.flatMap(({ process, owner }) => (may(owner.source, "files") ? [process] : [])),
     others: owned.flatMap(({ process, owner }) =>

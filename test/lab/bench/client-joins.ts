@@ -66,10 +66,10 @@ async function joinAll(
       places: [],
     }),
   );
-  const known = new Map(expected.map((node) => [node.name, node]));
+  const nodesByName = new Map(expected.map((node) => [node.name, node]));
   const joining = {
     tokenUsers: await tokenUsers(operator),
-    known,
+    nodesByName,
     without: [],
     renewing: new Set<string>(),
     given: new Map<string, string>(),

@@ -93,10 +93,10 @@ async function everybodyAsks(lab: ApiLab, holder: KubeApi) {
       },
     );
   }
-  const known = new Map(NODES.map((one) => [one.name, one]));
+  const nodesByName = new Map(NODES.map((one) => [one.name, one]));
   const joining = {
     tokenUsers: await tokenUsers(lab.operator),
-    known,
+    nodesByName,
     without: ["w3"],
     renewing: new Set<string>(),
     given: new Map<string, string>(),

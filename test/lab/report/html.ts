@@ -158,7 +158,7 @@ function pings(record: Rehearsal) {
 }
 
 function transcript({ node, command, start, seconds: took, hung, exitCode, ok, stdout, stderr }: Step) {
-  const said = [stdout, stderr].filter((text) => text.trim()).join("\n");
+  const output = [stdout, stderr].filter((text) => text.trim()).join("\n");
   const state = `${seconds(took)} · ${hung ? "hung" : `exit ${exitCode}`}`;
-  return html.transcript({ when: seconds(start), node, command, state, said, ok });
+  return html.transcript({ when: seconds(start), node, command, state, output, ok });
 }

@@ -133,8 +133,8 @@ export function endpointsLost(
 ): { seconds: number; services: string[] } {
   const looks = samples.filter((sample) => sample.endpoints);
   const before = looks.findLast((sample) => sample.t <= from)?.endpoints ?? {};
-  const isMeant = (service: string) => (only ? service === only : service !== "default/kubernetes");
-  const services = Object.keys(before).filter((service) => isMeant(service) && before[service]! > 0);
+  const isWanted = (service: string) => (only ? service === only : service !== "default/kubernetes");
+  const services = Object.keys(before).filter((service) => isWanted(service) && before[service]! > 0);
   const lost = new Set<string>();
   let seconds = 0;
   for (const [index, look] of looks.entries()) {

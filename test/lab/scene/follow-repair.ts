@@ -103,7 +103,7 @@ export async function followRepair(
       transport: new LabNodes(scene),
       person: new Operator(scene, [...ways, ...USUAL], mended),
       kit: async () => ({ path: scene.kit, sum: sumIn(scene.kit), unpack: UNPACK }),
-      known: linesOfRunbook(await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()),
+      runbookLines: linesOfRunbook(await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()),
       first: { name: first.ip, address: first.ip, user: "root", kit: KIT },
       words: { lost: without },
       ...{ deep, cleansUp, mayMakeKeys: false, mayBegin: false, again: "npm run repair" },

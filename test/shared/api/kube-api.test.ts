@@ -331,7 +331,11 @@ async function isKept(held: object, ago: number, started?: Date): Promise<boolea
     started: new Map(started ? [[name, started]] : []),
     at: new Date(Date.now() - ago),
   };
-  await dropDeadLeaders(client(server), { hostName: "m1", since: new Date(Date.now() + 2000), seen });
+  await dropDeadLeaders(client(server), {
+    hostName: "m1",
+    since: new Date(Date.now() + 2000),
+    leadersBefore: seen,
+  });
   return server.objects.has(KCM);
 }
 

@@ -31,9 +31,9 @@ test.each([
   [{ app: "web", tier: "b" }, false],
   [{ app: "web", tier: "c", shop: "1" }, false],
   [{ app: "other", tier: "b", shop: "1" }, false],
-])("which pods it means: %j is %j", (labels, isMeant) => {
+])("which pods it means: %j is %j", (labels, isWanted) => {
   expect(selects(SELECTOR, { metadata: { name: "web-1", labels: labels as Record<string, string> } })).toBe(
-    isMeant,
+    isWanted,
   );
 });
 

@@ -211,7 +211,7 @@ test.each([
     leaders: new Map([[NAME, { holder: "m2_b", ...renewed(ago + 2).spec }]]),
     at: new Date(Date.now() - 60_000),
   };
-  await dropDeadLeaders(api, { hostName: "m1", since: new Date(), seen });
+  await dropDeadLeaders(api, { hostName: "m1", since: new Date(), leadersBefore: seen });
   expect(server.changes()).toEqual([]);
   expect(await leaderNow(api, NAME)).toBe("m2_b");
 });

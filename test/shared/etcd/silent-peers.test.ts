@@ -41,7 +41,7 @@ async function waits(other: typeof LOST, options: NodeOptions, newCas?: NewCas, 
     try {
       await lookAtPeers(cp, actionsFor(SHARED, cp.facts, optionsForEnsure(cp, newCas)), {
         typed: lostOn,
-        said: lostOn,
+        saved: lostOn,
       });
     } finally {
       mode.dryRun = false;

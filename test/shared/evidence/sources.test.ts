@@ -318,10 +318,10 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   },
   "an old serving certificate": {
     facts: () => {
-      const known = identities({ ...OF, nodes: [...OF.nodes, node("w3", "10.0.0.22", ["lab-api"])] });
-      prove(known, "w1", ["lab-api", "kubernetes.default.svc", "w2"], new Date());
+      const nodesByName = identities({ ...OF, nodes: [...OF.nodes, node("w3", "10.0.0.22", ["lab-api"])] });
+      prove(nodesByName, "w1", ["lab-api", "kubernetes.default.svc", "w2"], new Date());
       return ["lab-api", "kubernetes.default.svc", "w2"].some(
-        (value) => nameObjection({ type: "dns", value }, "w1", known) === undefined,
+        (value) => nameObjection({ type: "dns", value }, "w1", nodesByName) === undefined,
       );
     },
   },
@@ -331,8 +331,13 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       const known = new Map([["m1", { ...node("m1", "10.0.0.11"), controlPlane: true }]]);
       const tokenUsers = new Map([["system:bootstrap:abcdef", ""]]);
       return (
-        clientObjection(csr, { tokenUsers, known, without: [], renewing: new Set(), given: new Map() }) ===
-        undefined
+        clientObjection(csr, {
+          tokenUsers,
+          nodesByName: known,
+          without: [],
+          renewing: new Set(),
+          given: new Map(),
+        }) === undefined
       );
     },
   },
@@ -368,8 +373,8 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     keys: async () => {
       using box = sandbox();
       write(`${box.dir}/mnt/pki/ca.key`, his.key);
-      const known = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
-      const found = new FoundKeys(wantedKeys(known, { certificatesDir: DIR }), { stash: false });
+      const evidence = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
+      const found = new FoundKeys(wantedKeys(evidence, { certificatesDir: DIR }), { stash: false });
       await quietly(async () => searchFolder(found, "/mnt"));
       return found.files().size > 0;
     },

@@ -6,7 +6,7 @@ import { expect, test } from "bun:test";
 import { command, inArrows, inOneLine } from "../../../shared/again.ts";
 import {
   courseFrom,
-  type Known,
+  type RepairState,
   type Task,
   todoOfPart1,
   todosIfKeysAreLost,
@@ -14,7 +14,7 @@ import {
 } from "../../../shared/facts/course.ts";
 
 /** [damage, its tasks; here OWN is what every control plane node does]; alone, if not said otherwise. */
-const ROWS: [Known, tasks: string][] = [
+const ROWS: [RepairState, tasks: string][] = [
   [{}, "hold old-cas OWN verify"],
   [{ others: ["m2"] }, "hold look old-cas hand-over unpack etcd-there OWN verify"],
   [{ expired: "all" }, "old-cas JOIN verify"],
@@ -56,18 +56,18 @@ const ROWS: [Known, tasks: string][] = [
 const END = (several: boolean) =>
   ` backup ${several ? "backup-there " : ""}backup-away report remove verify-again remove-kit`;
 
-test.each(ROWS)("%j: %s, and the end", (known, tasks) => {
+test.each(ROWS)("%j: %s, and the end", (state, tasks) => {
   const own = tasks
     .replace("OWN", "control-plane open close")
     .replace("JOIN", "control-plane open join close");
-  expect(courseFrom(known).join(" ")).toBe(own + END(known.others !== undefined));
+  expect(courseFrom(state).join(" ")).toBe(own + END(state.others !== undefined));
 });
 
-test.each<[Known, Task, string]>([
+test.each<[RepairState, Task, string]>([
   [{ leavesOut: true }, "control-plane", "control-plane open close delete-nodes verify"],
   [{ lost: ["ca"] }, "open", "open join close tokens verify"],
-])("%j, from %s on: %s", (known, first, tasks) => {
-  expect(courseFrom(known, first).join(" ")).toBe(tasks + END(false));
+])("%j, from %s on: %s", (state, first, tasks) => {
+  expect(courseFrom(state, first).join(" ")).toBe(tasks + END(false));
 });
 
 test.each([

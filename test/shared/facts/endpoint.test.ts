@@ -27,10 +27,16 @@ async function clients(host: string): Promise<readonly string[] | undefined> {
   const server = `https://${host}:6443`;
   const change = put({ "admin.conf": admin.replace(/server: .*/, `server: ${server}`) });
   return lookAt({ kind: "healthy control plane node", etcd: withM2, change }, async () => {
-    const { known } = await lookHere(undefined, undefined);
+    const { partialFacts } = await lookHere(undefined, undefined);
     const answers = new Map([[server, "ours" as const]]);
-    const seen = { ...known!.cp!.endpoint, value: undefined, witnesses: [], answers, undecided: false };
-    return withEndpoint(known!.cp as EndpointPlace, seen).clients;
+    const seen = {
+      ...partialFacts!.cp!.endpoint,
+      value: undefined,
+      witnesses: [],
+      answers,
+      undecided: false,
+    };
+    return withEndpoint(partialFacts!.cp as EndpointPlace, seen).clients;
   });
 }
 
@@ -44,10 +50,16 @@ async function isKept(server: string, answer: "nobody" | "another" | "not for th
   const lines = `server: ${server}${name && `\n    tls-server-name: ${name}`}`;
   const change = put({ "admin.conf": admin.replace(/server: .*/, lines) });
   const servers = await lookAt({ kind: "healthy control plane node", change }, async () => {
-    const { known } = await lookHere(undefined, undefined);
+    const { partialFacts } = await lookHere(undefined, undefined);
     const answers = new Map([[server, answer]]);
-    const seen = { ...known!.cp!.endpoint, value: undefined, witnesses: [], answers, undecided: false };
-    return withEndpoint(known!.cp as EndpointPlace, seen).servers;
+    const seen = {
+      ...partialFacts!.cp!.endpoint,
+      value: undefined,
+      witnesses: [],
+      answers,
+      undecided: false,
+    };
+    return withEndpoint(partialFacts!.cp as EndpointPlace, seen).servers;
   });
   return servers!.includes(server);
 }
@@ -82,12 +94,12 @@ test.each<[string, boolean, (own: string) => string]>([
     const host = "127.77.0.50";
     const change = put({ "admin.conf": admin.replace(/server: .*/, `server: https://${host}:6443`) });
     const look = async () => {
-      const { known } = await lookHere(undefined, undefined);
-      const place = known!.cp as EndpointPlace;
+      const { partialFacts } = await lookHere(undefined, undefined);
+      const place = partialFacts!.cp as EndpointPlace;
       const living = `${hostOf(place.facts.advertiseAddress)}:6443`;
       const answers = new Map([[`https://${host}:6443`, "another" as const]]);
       const seen = {
-        ...{ ...known!.cp!.endpoint, value: undefined, undecided: false },
+        ...{ ...partialFacts!.cp!.endpoint, value: undefined, undecided: false },
         witnesses: [at("kube-proxy", `${host}:6443`), at(KUBEADM, living), at("x", "")],
         answers: new Map([...answers, [`https://${living}`, "ours" as const]]),
       };
@@ -101,8 +113,8 @@ test("the operator's --endpoint counts, whatever else is named; without it what 
   const given = "127.77.0.99:6443";
   const change = put({ "admin.conf": admin.replace(/server: .*/, "server: https://127.77.0.50:6443") });
   const values = await lookAt({ kind: "healthy control plane node", change }, async () => {
-    const { known } = await lookHere(undefined, undefined);
-    const place = known!.cp!;
+    const { partialFacts } = await lookHere(undefined, undefined);
+    const place = partialFacts!.cp!;
     return [await askedEndpoint(place, given), await askedEndpoint(place)].map(({ value }) => value);
   });
   expect(values).toEqual([given, expect.not.stringContaining(given)]);
@@ -125,8 +137,8 @@ test("where nobody answers anywhere, what most say decides", async () => {
   const place = `${BALANCER}:6443`;
   const etcd = said({ kubeadm: `${OLD}:6443`, clusterInfo: place, kubeProxy: place });
   const seen = await lookAt({ kind: "healthy control plane node", etcd }, async () => {
-    const { known } = await lookHere(undefined, undefined);
-    return await askedEndpoint(known!.cp!);
+    const { partialFacts } = await lookHere(undefined, undefined);
+    return await askedEndpoint(partialFacts!.cp!);
   });
   expect([...seen.answers.values()].includes("ours")).toBe(false);
   expect(seen).toMatchObject({ value: place, undecided: false });
@@ -144,10 +156,10 @@ test.each([
     const change = ({ root }: { root: string }) =>
       write(`${root}/root/.kube/config`, admin.replace(/server: .*/, `server: ${server}`), 0o600);
     const before = await lookAt({ kind: "healthy control plane node", change }, async () => {
-      const { known } = await lookHere(undefined, undefined);
-      const place = known!.cp as EndpointPlace;
+      const { partialFacts } = await lookHere(undefined, undefined);
+      const place = partialFacts!.cp as EndpointPlace;
       const facts = { ...place.facts, bindPort, certSANs: ["127.0.0.1"] };
-      const seen = { ...known!.cp!.endpoint, value: undefined, witnesses: [], undecided: false };
+      const seen = { ...partialFacts!.cp!.endpoint, value: undefined, witnesses: [], undecided: false };
       return withEndpoint({ ...place, facts }, seen).serverBefore;
     });
     expect(before).toBe(expected ? server : undefined);
@@ -159,15 +171,15 @@ const KUBEADM = "kubeadm-config";
 
 test("what an object in use names needs a name: the place decided for, others only where somebody is there", async () => {
   const found = await lookAt({ kind: "healthy control plane node" }, async () => {
-    const { known } = await lookHere(undefined, undefined);
+    const { partialFacts } = await lookHere(undefined, undefined);
     const answers = new Map([
       ["https://old:6443", "ours"],
       ["https://cut:6443", "not for this name"],
     ]);
     const places = ["lb", "old", "cut", "gone"].map((host) => at("kube-proxy", `${host}:6443`));
     const witnesses = [...places, at(KUBEADM, "cut:6443")];
-    const seen = { ...known!.cp!.endpoint, value: "lb:6443", witnesses, answers, undecided: false };
-    return withEndpoint(known!.cp as EndpointPlace, seen as never).clients ?? [];
+    const seen = { ...partialFacts!.cp!.endpoint, value: "lb:6443", witnesses, answers, undecided: false };
+    return withEndpoint(partialFacts!.cp as EndpointPlace, seen as never).clients ?? [];
   });
   const names = ["lb", "old", "cut", "gone"];
   expect(names.filter((name) => found.includes(name))).toEqual(["lb", "old", "cut"]);

@@ -48,8 +48,10 @@ function setFlag(root: string, pod: string, flag: string, value: string) {
 async function found(layout: Layout, ...changes: Change[]): Promise<string[]> {
   return await lookAt(LAYOUTS[layout], async ({ root }) => {
     for (const change of changes) change(root);
-    const { node, known } = await lookHere(undefined);
-    return strangeNamed(known!, node, strangeFolder(known!, node)).map(({ namedBy }) => namedBy);
+    const { node, partialFacts } = await lookHere(undefined);
+    return strangeNamed(partialFacts!, node, strangeFolder(partialFacts!, node)).map(
+      ({ namedBy }) => namedBy,
+    );
   });
 }
 

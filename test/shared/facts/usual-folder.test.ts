@@ -21,8 +21,8 @@ setDefaultTimeout(300_000);
 async function played(layout: Layout, change: (root: string) => void) {
   return await lookAt(LAYOUTS[layout], async ({ root }, said) => {
     change(root);
-    const { node, known } = await lookHere(undefined);
-    const found = strangeFolder(known!, node)?.files.map((file) => file.slice(USUAL.length + 1));
+    const { node, partialFacts } = await lookHere(undefined);
+    const found = strangeFolder(partialFacts!, node)?.files.map((file) => file.slice(USUAL.length + 1));
     const cp = await controlPlaneToRepair(undefined);
     for (const _ of [1, 2]) await linkUsualDir(cp);
     const after = lstatSync(root + USUAL, { throwIfNoEntry: false });

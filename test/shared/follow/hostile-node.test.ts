@@ -98,8 +98,8 @@ test("a node that takes no byte of a file is left, and not the one that has it",
 test("without a terminal one node cannot fill the log of all: some lines, then it is said that more came", async () => {
   const { stderr } = await caught(async () => {
     using lanes = new Lanes(["cp1", "w1"]);
-    for (let i = 0; i < 10 * MOST_LINES; i++) lanes.said("w1", `line ${i}`);
-    lanes.said("cp1", "2.1 starts");
+    for (let i = 0; i < 10 * MOST_LINES; i++) lanes.show("w1", `line ${i}`);
+    lanes.show("cp1", "2.1 starts");
   });
   const shown = stderr.split("\n").filter((line) => line.includes("w1:"));
   expect(shown).toHaveLength(MOST_LINES + 1);

@@ -56,7 +56,7 @@ function corrected(change: Change, ran: readonly Ran[]) {
   change(pod.spec.containers[0], pod);
   const mirror = { metadata: { annotations: { [HASH_ANNOTATION]: HASH } } } as unknown as Pod;
   const before = structuredClone(pod);
-  const { manifest, said } = asItRan(pod, mirror, ran);
+  const { manifest, corrections: said } = asItRan(pod, mirror, ran);
   expect(pod).toEqual(before);
   return { manifest, said, before };
 }

@@ -46,7 +46,7 @@ const node = (name: string, ip: string) => ({
   claimed: { names: [name], ips: [ip] },
   places: name.startsWith("cp") ? [ip] : [],
 });
-const known = {
+const clusterData = {
   cluster: {
     nodes: [
       node("cp1", "10.0.0.1"),
@@ -68,7 +68,7 @@ for (const moved of [
   { "https://10.0.0.100:6443": "https://api.example:6443" },
   { "10.0.0.100": "10.0.1.100", "https://10.0.1.100:6443": "https://api.example:6443" },
 ])
-  test(`${JSON.stringify(moved)} may be`, () => refuseBadMoves(new Map(Object.entries(moved)), known));
+  test(`${JSON.stringify(moved)} may be`, () => refuseBadMoves(new Map(Object.entries(moved)), clusterData));
 
 for (const [moved, why] of [
   [{ "10.0.0.7": "10.0.1.7" }, "nothing of this cluster was there"],
@@ -81,10 +81,10 @@ for (const [moved, why] of [
   [{ "https://10.0.0.100:6443": "https://10.100.0.1:6443" }, "in 10.96.0.0/12"],
 ] as const)
   test(`${JSON.stringify(moved)} is refused: ${why}`, () =>
-    expect(() => refuseBadMoves(new Map(Object.entries(moved)), known)).toThrow(why));
+    expect(() => refuseBadMoves(new Map(Object.entries(moved)), clusterData)).toThrow(why));
 
 test("beside an etcd that kubeadm did not make a worker may move, a control plane node not, to whichever address", () => {
-  const nodes = known.cluster.nodes.map((one) => ({ ...one, controlPlane: one.places.length > 0 }));
+  const nodes = clusterData.cluster.nodes.map((one) => ({ ...one, controlPlane: one.places.length > 0 }));
   refuseBesideEtcd({ nodes }, new Map([["10.0.0.21", "10.0.1.21"]]));
   for (const pair of [
     ["10.0.0.2", "10.0.1.2"],
@@ -96,9 +96,11 @@ test("beside an etcd that kubeadm did not make a worker may move, a control plan
 test("what a worker claims is a warning where the operator says otherwise", () => {
   const told: string[] = [];
   const ear = spyOn(console, "error").mockImplementation((line: string) => void told.push(line));
-  refuseBadMoves(new Map([["10.0.0.1", "10.0.0.21"]]), known);
+  refuseBadMoves(new Map([["10.0.0.1", "10.0.0.21"]]), clusterData);
   // what is proved is refused, and no word is asked to count
-  expect(() => refuseBadMoves(new Map([["10.0.0.1", "10.0.0.2"]]), known)).toThrow("the address of cp2");
+  expect(() => refuseBadMoves(new Map([["10.0.0.1", "10.0.0.2"]]), clusterData)).toThrow(
+    "the address of cp2",
+  );
   ear.mockRestore();
   expect(told).toHaveLength(1);
   expect(told.join("\n")).toContain(
@@ -117,7 +119,7 @@ test("a move that goes on is not changed by saying something else; what is new o
   expect(() => since(["10.0.1.1", "10.0.2.1"])).toThrow("says otherwise");
   const another = new Map([["10.0.0.2", "10.9.0.1"]]);
   const first = new Map([["10.9.0.1", "10.9.0.9"]]);
-  expect(() => refuseBadMoves(another, known, first)).toThrow(
+  expect(() => refuseBadMoves(another, clusterData, first)).toThrow(
     "that is the address of another machine, or was",
   );
 });

@@ -24,9 +24,9 @@ interface Row {
 function said({ course, damaged = true, deep, seen = {}, nodes = NODES, moved }: Row): string | undefined {
   const looked = Object.entries(seen).map(([name, joins]) => ({ name, joins, made: new Date(0) }));
   const facts = {
-    seen: { nodes: looked, silent: [], leftOut: [] },
+    answers: { nodes: looked, silent: [], leftOut: [] },
     lost: { controlPlanes: ["m2"], names: [] },
-    said: {},
+    options: {},
     moved: new Map(moved),
   };
   return aimOf({ node: "m1", course, damaged, deep } as never, { facts: facts as never, nodes, pods: 7 });
@@ -139,13 +139,13 @@ test("who was looked at, when, and who was not", () => {
     ],
     ...{ silent: ["m1", "w2"], leftOut: [] },
   };
-  expect(lookedAt("m1", { seen } as never, [...NODES, node("w3", "worker")])).toEqual([
+  expect(lookedAt("m1", { answers: seen } as never, [...NODES, node("w3", "worker")])).toEqual([
     "Looked at: m1 (here), m2 (03:12 UTC), w1 (03:12 UTC, not its memory)",
     "Asked, and no answer: w2",
     "Not looked at: w3",
   ]);
-  expect(joinsOf({ seen } as never, NODES)).toEqual(["w1"]);
-  const here = { seen: { nodes: [], silent: [], leftOut: [] } };
+  expect(joinsOf({ answers: seen } as never, NODES)).toEqual(["w1"]);
+  const here = { answers: { nodes: [], silent: [], leftOut: [] } };
   expect(lookedAt("m1", here as never, [NODES[0]!])).toEqual(["Looked at: m1 (here)"]);
 });
 
@@ -165,9 +165,9 @@ test.each<
 ])("who was not looked at gets no line on a node that is %s: a look first", (_, row, isFirst) => {
   const { damaged = false, isKept = true, isProved = false, seen = [], lost = [] } = row;
   const facts = {
-    seen: { nodes: seen.map((name) => ({ name })), silent: [], leftOut: [] },
+    answers: { nodes: seen.map((name) => ({ name })), silent: [], leftOut: [] },
     lost: { names: lost, away: [] },
-    ...{ isKept, isProved, said: {}, silent: [], running: [], named: [], givenUp: [] },
+    ...{ isKept, isProved, options: {}, silent: [], running: [], named: [], givenUp: [] },
   };
   const nodes = NODES.filter(({ name }) => !lost.includes(name));
   const where = whereToPlan({ node: "m1", damaged } as never, { facts: facts as never, nodes });

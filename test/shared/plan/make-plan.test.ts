@@ -191,7 +191,7 @@ const nobody: Disposable = { [Symbol.dispose]: () => undefined };
 /** As scripts/plan.ts. */
 async function decidedFor(asked: Asked) {
   const seen = await lookHere(undefined, asked.endpoint);
-  const facts = await factsForPlan(seen.known ?? {}, asked);
+  const facts = await factsForPlan(seen.partialFacts ?? {}, asked);
   const assessed = await assess(seen, { deep: deepAsked({ deep: true, "no-disk": true }), lost: facts.lost });
   const plan = makePlan(assessed, facts, RUNBOOK);
   // repair types nothing else: each line of each of these plans passes its closed list

@@ -5,7 +5,7 @@ import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
 
 const STEP = {
   ...{ part: 1, way: "on", on: ["cp1"], sideBySide: false, costs: "nothing", seconds: [1, 2], exit: [0] },
-  ...{ lines: [{ at: "cp1", text: "true" }], seen: [], makesVoid: [] },
+  ...{ lines: [{ at: "cp1", text: "true" }], observations: [], makesVoid: [] },
 } as unknown as SeenStep;
 
 const PLAN = {

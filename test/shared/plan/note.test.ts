@@ -13,7 +13,7 @@ const NODES: PlanNode[] = [
 ];
 
 test("a node whose name is none of its own is not asked: its words would be another one's", () => {
-  expect(askLines({ user: "root", said: {}, unkept: {}, nodes: NODES })).toEqual([
+  expect(askLines({ user: "root", options: {}, unkept: {}, nodes: NODES })).toEqual([
     {
       at: "your machine",
       text: "ssh -n -o HostKeyAlias=w2 root@10.0.0.3 'cd /run/kube-pki-repair && ./bunw scripts/00-assess.ts --deep --no-disk --json' | ssh root@10.0.0.1 'cd /run/kube-pki-repair && umask 077 && mkdir -p -m 700 seen.d && cat > seen.d/w2.json'",
@@ -24,7 +24,7 @@ test("a node whose name is none of its own is not asked: its words would be anot
 
 test("etcd on other machines, as the operator has said, is asked for on each node", () => {
   const said = { "etcd-data": "https://10.0.0.31:2379,https://10.0.0.32:2379" };
-  expect(askLines({ user: "root", said, unkept: {}, nodes: NODES })[0]!.text).toContain(
+  expect(askLines({ user: "root", options: said, unkept: {}, nodes: NODES })[0]!.text).toContain(
     "--json --etcd-data https://10.0.0.31:2379,https://10.0.0.32:2379' | ",
   );
 });
@@ -32,7 +32,7 @@ test("etcd on other machines, as the operator has said, is asked for on each nod
 test("a folder of etcd's data is asked for on control plane nodes that have it, and on no worker", () => {
   const nodes: PlanNode[] = [NODES[0]!, { ...NODES[2]!, name: "cp2", role: "control plane node" }, NODES[2]!];
   const said = { "etcd-data": "/data/etcd" };
-  const [cp2, w2] = askLines({ user: "root", said, unkept: {}, nodes }).map(({ text }) => text);
+  const [cp2, w2] = askLines({ user: "root", options: said, unkept: {}, nodes }).map(({ text }) => text);
   expect(cp2).toContain("--json $([ -d ");
   expect(w2).not.toContain("etcd-data");
   using box = sandbox();

@@ -11,11 +11,11 @@ test("a node without etcd's data is asked about, unless it is said to be lost or
     firstNotes(
       { course: ["all-lost"], damaged: true, damage: [], next: [] } as never,
       {
-        said: {},
+        options: {},
         unkept: {},
         nodes: [],
         lost: { ...NONE_LOST, ...lost },
-        seen: { ...NONE_SEEN, nodes },
+        answers: { ...NONE_SEEN, nodes },
         away,
         ask: [],
       } as never,
@@ -33,7 +33,7 @@ test("the operator's word is asked for where nobody else knows whether the keys 
   const asked = (away: object, said: object = {}) =>
     firstNotes(
       { course: ["new-cas"], damaged: true, damage: [], next: [] } as never,
-      { said, unkept: {}, nodes: [], lost: NONE_LOST, seen: NONE_SEEN, away, ask: [] } as never,
+      { options: said, unkept: {}, nodes: [], lost: NONE_LOST, answers: NONE_SEEN, away, ask: [] } as never,
     ).flatMap(({ text, commands }) => (text.includes("you have looked there") ? commands : []));
   expect(asked({ open: [], to: "m2" })).toEqual([]);
   expect(asked({ open: ["m3"] })).toEqual([{ text: "./bunw scripts/plan.ts --lost-on m3" }]);
@@ -49,7 +49,7 @@ test("where the kubelet must not be started yet, the plan says so first, and wha
   const next = ["systemctl cat kubelet", "./bunw scripts/00-assess.ts"];
   const [note] = firstNotes(
     { course: ["hold"], damaged: true, damage, next, node: "m1" } as never,
-    { said: {}, unkept: {}, ask: [], lost: NONE_LOST, seen: NONE_SEEN } as never,
+    { options: {}, unkept: {}, ask: [], lost: NONE_LOST, answers: NONE_SEEN } as never,
   );
   expect(note).toEqual({
     text: "Do not start or restart the kubelet before this: its file of flags is missing. Then print the plan again.",

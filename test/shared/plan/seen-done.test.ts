@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { row } from "../../../shared/assess/assessment.ts";
 import type { Course, Task } from "../../../shared/facts/course.ts";
-import { inSentences, isSeenDone, sightsOf } from "../../../shared/plan/seen-done.ts";
+import { inSentences, isSeenDone, observationsOf } from "../../../shared/plan/seen-done.ts";
 import { heldAt } from "../../../shared/plan/seen-nodes.ts";
 
 const at = new Date("2026-11-29T01:20:30Z");
@@ -27,7 +27,7 @@ test.each([
   ["a process of somebody else's", [kubelet, { ...manager, what: "calico (pid 31)" }], ["cp1"], false],
 ] as const)("seen: %s", (_, rows, on, done) => {
   const sight = heldAt({ damage: rows, next: [] }, "cp1", at);
-  expect(isSeenDone({ on, seen: sight ? [sight] : [] })).toBe(done);
+  expect(isSeenDone({ on, observations: sight ? [sight] : [] })).toBe(done);
 });
 
 test("it says when, where and what", () => {
@@ -69,8 +69,8 @@ function doneBy(
 ) {
   const here = { node: "m1", damaged: false, damage: [], next: [], course };
   const ca = { hashes: [], from: "", copies: [{ what: "ca.crt", hash: NEW_CA, is: "new in this repair" }] };
-  const around = { seen: { nodes }, lost: { controlPlanes: lost }, made: { backup: true, report: false } };
-  return sightsOf({ ...here, ca } as never, around, at)[task]?.map(({ on }) => on) ?? [];
+  const around = { answers: { nodes }, lost: { controlPlanes: lost }, made: { backup: true, report: false } };
+  return observationsOf({ ...here, ca } as never, around, at)[task]?.map(({ on }) => on) ?? [];
 }
 
 test("a node has done what it says, and under a new CA only where it trusts that", () => {

@@ -141,7 +141,7 @@ async function renewalHere(
     write(`${root}/etc/kubernetes/pki/ca.crt`, cert);
     if (key) write(`${root}/etc/kubernetes/pki/ca.key`, key);
     const facts = testFacts({ caValidityHours: LIFE });
-    return renewalOf(name, facts, { seen: [], brought: undefined, leaves: [], ...sources });
+    return renewalOf(name, facts, { candidates: [], brought: undefined, leaves: [], ...sources });
   } finally {
     setRoot("/");
     rmSync(root, { recursive: true });
@@ -151,7 +151,7 @@ async function renewalHere(
 test("what was brought counts first, then what the cluster has in use, then its own key", async () => {
   const seen = [{ pem: renewed, from: "kube-root-ca.crt" }];
   expect((await renewalHere(old)).next.pem).toBe(next.pem);
-  expect(await renewalHere({ cert: old.cert }, { seen })).toMatchObject({
+  expect(await renewalHere({ cert: old.cert }, { candidates: seen })).toMatchObject({
     note: "in use already: kube-root-ca.crt",
   });
   const brought = { pem: renewed, from: "/root/new/ca.crt" };

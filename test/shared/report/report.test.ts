@@ -507,7 +507,7 @@ test("the line that carries transcripts to a node has its IPv6 address as ssh ta
   const known = { cluster: readCluster(data), data } as never;
   writeReport("/root/r.html", undefined, {
     here: "m1",
-    known,
+    partialFacts: known,
     checks: [],
     end: undefined,
     endings: [],

@@ -35,11 +35,11 @@ function configMap(name: string, data: Record<string, string>) {
 
 /** What is wanted on a wiped control plane node: of each key its generations, by who names them. */
 async function wanted(change: (objects: Objects) => void) {
-  const known = readEvidence({ data: await pretendData(change), node: NODE, certificatesDir: DIR });
+  const evidence = readEvidence({ data: await pretendData(change), node: NODE, certificatesDir: DIR });
   const generations = Object.fromEntries(
-    wantedKeys(known, { certificatesDir: DIR }).map((key) => [key.name, key.generations]),
+    wantedKeys(evidence, { certificatesDir: DIR }).map((key) => [key.name, key.generations]),
   );
-  return { known, generations };
+  return { known: evidence, generations };
 }
 
 function hashOf(pem: string): string {
@@ -140,10 +140,10 @@ test("the service-account key is the one that signed last what pods hold; a Secr
 
 test("Secrets that are encrypted at rest are reported as unread, and the rest is known all the same", async () => {
   using _ = sandbox();
-  const { known, generations } = await wanted((objects) => {
+  const { known: evidence, generations } = await wanted((objects) => {
     objects["secrets/kube-system/t"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
   });
-  expect(known.unread.map((line) => line.split(":")[0])).toEqual([
+  expect(evidence.unread.map((line) => line.split(":")[0])).toEqual([
     "kube-system's token Secrets",
     "kube-system's token Secrets",
   ]);
@@ -153,9 +153,9 @@ test("Secrets that are encrypted at rest are reported as unread, and the rest is
 test("a certificate whose key alone is lost proves that key, and a key that is there is not looked for", () => {
   using box = sandbox();
   write(`${box.dir}${DIR}/ca.crt`, ca.cert);
-  const known = readEvidence({ data: undefined, node: undefined, certificatesDir: DIR });
+  const evidence = readEvidence({ data: undefined, node: undefined, certificatesDir: DIR });
   const names = () =>
-    wantedKeys(known, { certificatesDir: DIR }).map(
+    wantedKeys(evidence, { certificatesDir: DIR }).map(
       ({ name, generations }) => `${name} ${generations.length}`,
     );
   expect(names()).toEqual(["ca 1", "front-proxy-ca 0", "etcd/ca 0", "sa 0"]);
@@ -179,10 +179,10 @@ test.each<[string, (first: string, second: string) => { from?: string; kid?: str
   using box = sandbox();
   const older = await otherCa();
   write(`${box.dir}${DIR}/ca.crt`, older.cert);
-  const known = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
+  const evidence = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
   const hashes = [ca.cert, older.cert].map(hashOf);
   const all = () =>
-    wantedKeys(known, { certificatesDir: DIR, ...choice(hashes[0]!, hashes[1]!) }).find(
+    wantedKeys(evidence, { certificatesDir: DIR, ...choice(hashes[0]!, hashes[1]!) }).find(
       ({ name }) => name === "ca",
     )!;
   if (typeof expected === "string") expect(all).toThrow(expected);
@@ -198,9 +198,9 @@ test("a key that is here is looked for all the same where the cluster uses anoth
   const older = await otherCa();
   write(`${box.dir}${DIR}/ca.crt`, older.cert);
   write(`${box.dir}${DIR}/ca.key`, older.key);
-  const known = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
+  const evidence = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
   const isWanted = (others: boolean) =>
-    wantedKeys(known, { certificatesDir: DIR, others }).some(({ name }) => name === "ca");
+    wantedKeys(evidence, { certificatesDir: DIR, others }).some(({ name }) => name === "ca");
   expect([isWanted(false), isWanted(true)]).toEqual([false, true]);
   write(`${box.dir}${DIR}/ca.crt`, ca.cert);
   write(`${box.dir}${DIR}/ca.key`, ca.key);

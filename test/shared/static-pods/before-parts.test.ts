@@ -251,7 +251,7 @@ async function part1({ newCas, lostOn = [], imagesLater }: Row) {
   refuseExternalCa(cp);
   refuseUnlessMember(cp);
   const actions = actionsFor(SHARED, cp.facts, optionsForEnsure(cp, newCas));
-  const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: lostOn });
+  const peers = await lookAtPeers(cp, actions, { typed: lostOn, saved: lostOn });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);

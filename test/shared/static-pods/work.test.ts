@@ -48,7 +48,13 @@ test.each([true, false])(
     const name = "kube-controller-manager";
     const [full, less] = [manifest(name), reduced(manifest(name), "v1.34.4")];
     write(`${box.dir}/etc/kubernetes/manifests/${name}.yaml`, JSON.stringify(isHere ? less : full));
-    const one = { name, source: FROM_MIRROR_POD, remark: "", manifest: isHere ? full : less, said: [] };
+    const one = {
+      name,
+      source: FROM_MIRROR_POD,
+      remark: "",
+      manifest: isHere ? full : less,
+      corrections: [],
+    };
     const node = { kubelet: { staticPodPath: "/etc/kubernetes/manifests" } };
     const { differences, trouble } = onDisk(one, { node, rescue: { made: new Date() }, ran: [] } as never);
     expect({ differences, trouble }).toEqual({ differences: [], trouble: undefined });
@@ -71,7 +77,7 @@ test.each<[what: string, name: string, here: string, before: string, running: st
       Object.assign(spec.containers[0]!, { image: `registry.example/${name}:${tag}` }),
     );
   write(`${box.dir}/etc/kubernetes/manifests/${name}.yaml`, JSON.stringify(of(here)));
-  const one = { name, source: FROM_MIRROR_POD, remark: "", manifest: of(before), said: [] };
+  const one = { name, source: FROM_MIRROR_POD, remark: "", manifest: of(before), corrections: [] };
   const ran = [
     { name: "etcd", running: running.includes("etcd") },
     ...running.map((other) => ({ name: other, running: true })),

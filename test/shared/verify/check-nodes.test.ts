@@ -43,7 +43,7 @@ interface Seen {
 
 /** Each check's answer, of a node with the address `last`. */
 async function answersOf(last: number, { node = ready("True"), now = node, renewed, late, serving }: Seen) {
-  const known: KnownNode = {
+  const knownNode: KnownNode = {
     name: "w1",
     uid: "w1",
     controlPlane: false,
@@ -52,7 +52,7 @@ async function answersOf(last: number, { node = ready("True"), now = node, renew
   };
   const data = await pretendData();
   const cp = {
-    ...{ cluster: { nodes: [known] }, data },
+    ...{ cluster: { nodes: [knownNode] }, data },
     node: { ...NODE, kubelet: { ...NODE.kubelet, serverTlsBootstrap: serving ?? true } },
   };
   using server = pretendApi({ objects: { "/api/v1/nodes/w1": now } });
@@ -121,8 +121,8 @@ test.each<[string, number, Seen, Record<string, unknown>]>([
     { renewed: 3, node: { status: {} } },
     { "node-ready": { failed: "it never was" } },
   ],
-])("a node's checks: %s", async (_, last, seen, expected) => {
-  const answers = await answersOf(last, seen);
+])("a node's checks: %s", async (_, last, nodes, expected) => {
+  const answers = await answersOf(last, nodes);
   expect(Object.fromEntries(Object.keys(expected).map((id) => [id, answers[id]]))).toEqual(expected as never);
 });
 

@@ -24,7 +24,7 @@ const node = (name: string, controlPlane = false): [string, KnownNode] => [
 function joining(): Joining {
   return {
     tokenUsers: new Map([[TOKEN_USER, ""]]),
-    known: new Map([node("w1"), node("w2"), node("w3"), node("cp1", true)]),
+    nodesByName: new Map([node("w1"), node("w2"), node("w3"), node("cp1", true)]),
     without: ["w3"],
     renewing: new Set(["w2"]),
     given: new Map(),
@@ -157,7 +157,7 @@ async function joinOf(names: readonly string[], tokensFor: readonly string[]) {
   const nodes = names.map((name) => node(name)[1]);
   const own = {
     tokenUsers: await tokenUsers(api),
-    known: new Map(names.map((name) => node(name))),
+    nodesByName: new Map(names.map((name) => node(name))),
     without: [],
     given: new Map<string, string>(),
   };

@@ -224,11 +224,11 @@ test.each<[string, () => Promise<Partial<Row>>, string | undefined]>([
 });
 
 test("who was believed by an older certificate gives way to the one who shows a newer", async () => {
-  const known = knownNames();
-  prove(known, "w2", [SHARED], new Date(0));
+  const nodesByName = knownNames();
+  prove(nodesByName, "w2", [SHARED], new Date(0));
   const [newer] = Object.values(await left(before, "system:node:w3"));
   const objects = { "/api/v1/nodes/w2": {}, "/api/v1/nodes/w3": newer! };
-  const options = { ...CAS, identities: known };
+  const options = { ...CAS, identities: nodesByName };
   const end = await decided({ csr: await asking("w3", SHARED), objects, options });
   expect([end.approved, end.scene.away.get("w3")!.refused?.why]).toEqual([1, undefined]);
   const again = await decided({ csr: await asking("w2", SHARED), objects, options });
@@ -285,13 +285,13 @@ async function given({
     objects: Object.assign({}, ...objects, token ? { [SECRET]: token } : {}),
     ...(on ? { on } : {}),
   });
-  const known = new Map(NODES.map((node) => [node.name, node]));
+  const nodesByName = new Map(NODES.map((node) => [node.name, node]));
   const scene = setScene(
     {
       ...{ api: new KubeApi({ server: server.url, ca: NO_TLS }), expected: NODES, caPem: ca.cert },
       ...{ since: new Date(MADE), serving: false, seconds: 0, ...(renewalBefore ? { renewalBefore } : {}) },
       joining: {
-        ...{ tokenUsers: new Map([[TOKEN_USER, ""]]), known, without: row.without ?? [] },
+        ...{ tokenUsers: new Map([[TOKEN_USER, ""]]), nodesByName, without: row.without ?? [] },
         ...{ renewing: new Set<string>(), given: new Map<string, string>() },
       },
     },

@@ -82,9 +82,9 @@ test.each(["its Node says so", "its Node says another address", "it has no Node"
       Object.assign(objects["minions/w1"]!, says(was));
     });
     const restored = Object.create(data, { formerMembers: { value: ["m2"] } }) as typeof data;
-    const known = identitiesOf({ cluster: readCluster(restored), data: restored });
-    const w1 = known.byName.get("w1")!;
-    expect(addressToType(w1, known)).toEqual({
+    const nodesByName = identitiesOf({ cluster: readCluster(restored), data: restored });
+    const w1 = nodesByName.byName.get("w1")!;
+    expect(addressToType(w1, nodesByName)).toEqual({
       address: "ADDRESS-OF-w1",
       why: `ip "${was}" belongs to m2`,
     });

@@ -113,7 +113,7 @@ test.each([
   "where a node does not renew its Lease, and of the kit's tokens %s",
   async (_, tokens, message) => {
     const joining = {
-      ...{ tokenUsers: new Map(tokens), known: new Map(), without: [], renewing: new Set<string>() },
+      ...{ tokenUsers: new Map(tokens), nodesByName: new Map(), without: [], renewing: new Set<string>() },
       given: new Map<string, string>(),
     };
     const options = { serving: false, whileTokenLasts: true, seconds: 0.1, joining } as const;
