@@ -7,22 +7,10 @@ import { MOST_OUTPUT } from "../../../shared/follow/patience.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
 import type { PlanData } from "../../../shared/plan/plan-answer.ts";
 import { type Answers, PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
-import { lookAt } from "../../pretend/in-process.ts";
-import { ASKED } from "../../pretend/plan.ts";
+import { planOf } from "../../pretend/plan-answer-here.ts";
 import { caught } from "../../pretend/quietly.ts";
-import { typeHere } from "../../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
-
-async function planOf(words: string): Promise<PlanData> {
-  const plan = await lookAt(
-    ASKED,
-    async () => JSON.parse((await typeHere(`plan --json${words}`)).stdout) as PlanData,
-  );
-  for (const [index, node] of plan.nodes.entries())
-    Object.assign(node, { address: `10.0.0.${11 + index}`, why: undefined });
-  return plan;
-}
 
 const PLAN = await planOf("");
 const WITHOUT_W2 = await planOf(" --without w2");

@@ -6,25 +6,12 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
 import type { Host, Output } from "../../../shared/follow/host.ts";
 import { MOST_OUTPUT } from "../../../shared/follow/patience.ts";
-import type { PlanData } from "../../../shared/plan/plan-answer.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
-import { lookAt } from "../../pretend/in-process.ts";
-import { ASKED } from "../../pretend/plan.ts";
+import { planOf } from "../../pretend/plan-answer-here.ts";
 import { caught } from "../../pretend/quietly.ts";
 import { withSsh } from "../../pretend/ssh-of-ours.ts";
-import { typeHere } from "../../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
-
-async function planOf(words: string): Promise<PlanData> {
-  const plan = await lookAt(
-    ASKED,
-    async () => JSON.parse((await typeHere(`plan --json${words}`)).stdout) as PlanData,
-  );
-  for (const [index, node] of plan.nodes.entries())
-    Object.assign(node, { address: `10.0.0.${11 + index}`, why: undefined });
-  return plan;
-}
 
 const [PLAN, WITHOUT_W2] = [await planOf(""), await planOf(" --without w2")];
 const JOIN =
