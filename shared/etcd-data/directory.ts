@@ -213,8 +213,7 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
       isWanted: (entry: Entry) =>
         entry.index > applied || mayNameMember(entry) || (isInStore && entry.type !== 0),
     });
-    if (from?.isAlone)
-      Object.assign(wal, { last: { index: applied, term: term || wal.last.term }, isEndSeen: false });
+    if (from?.isAlone) endAtDatabase(wal, { index: applied, term: term || wal.last.term });
     else checkLog(wal, applied, paths);
     checkTerm(wal, { applied, term, isExact: from !== undefined });
     wal.last.term ||= term;
@@ -238,6 +237,12 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
     db?.[Symbol.dispose]();
     throw err;
   }
+}
+
+/** The log may go on behind a gap: nothing says that this db leads to those entries. */
+function endAtDatabase(wal: Wal, last: Wal["last"]) {
+  for (const index of wal.entries.keys()) if (index > last.index) wal.entries.delete(index);
+  Object.assign(wal, { last, isEndSeen: false });
 }
 
 /**

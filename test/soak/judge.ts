@@ -75,7 +75,7 @@ export class Judge {
     if (found.members.length === 1 && chooseData([found]).isQuorum && !isExact)
       return `${WRONG}a quorum, and not exact`;
     const words = wordsOf(found);
-    const isRenamed = !isExact && isOfRows(keys, { then, now }) && keys.length <= 2 * words.alone;
+    const isRenamed = !isExact && this.isOfRows(keys, { then, now }) && keys.length <= 2 * words.alone;
     if (isRenamed) return "as of, the database alone, a key without a witness";
     if (keys.length > 0) return `${WRONG}${keys.length} keys, ${isExact ? "exact" : "as of"}`;
     if (values.length > words.alone) return `${WRONG}values that have a witness`;
@@ -87,6 +87,24 @@ export class Judge {
     return words.isOfDisk && isZeroBehind(found)
       ? "exact, with zeros over whole last records"
       : `${WRONG}exact, at ${revision}`;
+  }
+
+  /**
+   * Whether a letter of these keys is changed, and no value names it: each that is there has a row that another key had
+   * then or before, and the row of each that is missing is there.
+   */
+  private isOfRows(keys: readonly string[], { then, now }: Record<"then" | "now", Map<string, Content>>) {
+    const rows = (all: Map<string, Content>) =>
+      keys.flatMap((key) => all.get(key) ?? []).map(({ row, value }) => `${row} ${value}`);
+    if (rows(now).length === 0) return false;
+    const [missing, there] = [rows(then), rows(now)];
+    const names = [...this.truth.keys(""), ...this.truth.deletedKeys("")];
+    const ever = names.flatMap((name) =>
+      this.truth
+        .history(name)
+        .map(({ modRevision, lease, value }) => `${modRevision} ${lease} ${Bun.hash(value)}`),
+    );
+    return there.every((row) => ever.includes(row)) && missing.every((row) => there.includes(row));
   }
 }
 
@@ -101,13 +119,6 @@ function wordsOf(found: MemberData) {
     isOfNumbers: words.includes("; only the database has each key's createRevision and version"),
     isOfDisk: words.includes(", the last one on this disk"),
   };
-}
-
-/** Each of these keys has the other's row: a letter of the key is changed, and the value does not name it. */
-function isOfRows(keys: readonly string[], { then, now }: Record<"then" | "now", Map<string, Content>>) {
-  const rows = (all: Map<string, Content>) =>
-    keys.flatMap((key) => all.get(key) ?? []).map(({ row, value, numbers }) => `${row} ${value} ${numbers}`);
-  return keys.length > 0 && Bun.deepEquals(rows(then).sort(), rows(now).sort());
 }
 
 /** Whether only zeros are behind the record of the entry with which the log ends, and of the hard state behind it. */

@@ -2,6 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { databaseAlone } from "../../../shared/etcd-data/old-roots.ts";
 import { fieldsOf } from "../../../shared/etcd-data/protobuf.ts";
 import { type Entry, parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
 import { failOf } from "../../../shared/fail.ts";
@@ -205,6 +206,15 @@ test.each([
     expect(data.members).toMatchObject([{ name: "default", peerURLs: [NEW] }]);
   },
 );
+
+test("the db alone has nothing of what its log has behind a gap: the entry that is said is the db's", () => {
+  using box = sandbox();
+  writeDamaged(`${box.dir}/disk`, "none", { seed: 1, source: purgedEtcd(PURGED) });
+  flipEntry(`${box.dir}/disk/member/wal`, 3650);
+  using data = readEtcdData(`${box.dir}/disk`, undefined, databaseAlone());
+  // the log goes on to entry 3774, revision 3401
+  expect([data.end.index, data.revision]).toEqual([3718, 3351]);
+});
 
 test.each<[string, (member: string) => unknown]>([
   ["its log is gone", (member) => rmSync(`${member}/wal`, { recursive: true })],
