@@ -213,7 +213,7 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
       isWanted: (entry: Entry) =>
         entry.index > applied || mayNameMember(entry) || (isInStore && entry.type !== 0),
     });
-    if (from?.isAlone) endAtDatabase(wal, { index: applied, term: term || wal.last.term });
+    if (from?.isAlone) endAlone(wal, { index: applied, term });
     else checkLog(wal, applied, paths);
     checkTerm(wal, { applied, term, isExact: from !== undefined });
     wal.last.term ||= term;
@@ -239,9 +239,9 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
   }
 }
 
-/** The log may go on behind a gap: nothing says that this db leads to those entries. */
-function endAtDatabase(wal: Wal, last: Wal["last"]) {
-  for (const index of wal.entries.keys()) if (index > last.index) wal.entries.delete(index);
+/** At the db's own entry; or where the log ends that goes on from there, with a gap before. */
+function endAlone(wal: Wal, { index, term }: Wal["last"]) {
+  const last = wal.last.index > index ? wal.last : { index, term: term || wal.last.term };
   Object.assign(wal, { last, isEndSeen: false });
 }
 

@@ -14,7 +14,7 @@
 import { again } from "../again.ts";
 import { ChangedFile } from "../etcd-data/changed-file.ts";
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
-import { DamagedData, explain, LogEndsFirst } from "../etcd-data/directory.ts";
+import { consistentIndex, DamagedData, explain, LogEndsFirst } from "../etcd-data/directory.ts";
 import { laterThan } from "../etcd-data/log-end.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
 import { beginningAt, databaseAlone, type OldRoot, wholeTrees } from "../etcd-data/old-roots.ts";
@@ -35,6 +35,8 @@ interface WayBack extends Proved {
   root?: OldRoot;
   /** The newest tree, whose log ends before it does. */
   isAlone?: boolean;
+  /** That log has a gap, and goes on from the tree's own entry. */
+  goesOn?: boolean;
 }
 
 /**
@@ -94,7 +96,10 @@ function databaseBefore(
   if (!(cause instanceof LogEndsFirst)) return undefined;
   const read = () => readEtcdData(host, undefined, databaseAlone());
   const way = attempt(() => proveMember(host, read(), { snapshots, isAlone: true }));
-  return way instanceof Fail ? undefined : { ...way, isAlone: true };
+  if (way instanceof Fail) return undefined;
+  const { db } = way.data.stored();
+  const goesOn = db !== undefined && way.data.end.index > db.stable(consistentIndex);
+  return { ...way, isAlone: true, goesOn };
 }
 
 /** The way that leads further: by the log, or to the db's own end. Both ends are said. */
@@ -103,17 +108,20 @@ function laterOf(byLog: WayBack | undefined, alone: WayBack | undefined): WayBac
   const [log, db] = [byLog.data.end.index, alone.data.end.index];
   const [taken, left] = db > log ? [alone, byLog] : [byLog, alone];
   left.data[Symbol.dispose]();
+  const database = alone.goesOn ? "the database, and the log behind its gap," : "the database alone";
   say(
-    `the log leads to entry ${log}, the database alone to entry ${db}: ${db > log ? "the database" : "the log"} is taken`,
+    `the log leads to entry ${log}, ${database} to entry ${db}: ${db > log ? "the database" : "the log"} is taken`,
   );
   return taken;
 }
 
 const isChanged = (read: unknown): read is Fail => read instanceof Fail && read.cause instanceof ChangedFile;
 
+type WayOfMember = Pick<MemberData, "root" | "proof" | "isAlone" | "goesOn">;
+
 /** The first words for the operator. `until`: the time of the data, if that is known. */
 export function wayInWords(
-  { root, last, proof, isAlone }: Partial<Pick<MemberData, "root" | "proof" | "isAlone">> & { last: LogEnd },
+  { root, last, proof, isAlone, goesOn }: Partial<WayOfMember> & { last: LogEnd },
   { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},
 ): string {
   const values = proof ? `; ${proofWords(proof)}` : "";
@@ -127,7 +135,8 @@ export function wayInWords(
         : "the log's end is not seen, so what was acknowledged after that, if anything was, is lost";
     const given =
       left.length > 0 ? `, without ${left.length} key(s) that are given up (${left.join(", ")})` : "";
-    const source = isAlone ? ", by the database alone, whose log ends before it" : "";
+    const database = goesOn ? "and its log behind a gap" : "alone, whose log ends before it";
+    const source = isAlone ? `, by the database ${database}` : "";
     return `as of ${then}, entry ${last.index}${given}${source}: ${lost}${values}`;
   }
   const end = `has all keys up to entry ${last.index}, the last one on this disk${values}`;
@@ -199,6 +208,8 @@ export interface MemberData {
   proof: Proof;
   /** Its log ends before its db does, and only the db is taken. */
   isAlone?: boolean | undefined;
+  /** Its log has a gap before the db's entry, and goes on from there: both are taken. */
+  goesOn?: boolean | undefined;
   /** Reads it again: what was proved is not proved once more. */
   open(): EtcdData;
 }
@@ -215,7 +226,14 @@ export function memberDataIn(
 ): MemberData {
   const [host, dbs] = [hostPath(dir), [...(snapshot === undefined ? [] : [snapshot]), ...others]];
   try {
-    const { root, from = root, proof, isAlone, ...read } = wayInto(host, dbs.map(hostPath), { dir, without });
+    const {
+      root,
+      from = root,
+      proof,
+      isAlone,
+      goesOn,
+      ...read
+    } = wayInto(host, dbs.map(hostPath), { dir, without });
     using data = read.data;
     refuseState(data, { path: dir, disarm: true });
     const { memberId, members, clusterId, revision, lastWrite, end } = data;
@@ -233,7 +251,7 @@ export function memberDataIn(
     const last = { ...end, isCut: end.isCut || saysLater(host, end), leftOut };
     const committed = data.committed.revision;
     const place = { dir, own, members, clusterId };
-    return { ...place, ...{ revision, committed, lastWrite, last, root, isAlone, proof }, open };
+    return { ...place, ...{ revision, committed, lastWrite, last, root, isAlone, goesOn, proof }, open };
   } catch (cause) {
     throw explain(cause, { dir });
   }

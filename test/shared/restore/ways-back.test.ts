@@ -207,13 +207,13 @@ test.each([
   },
 );
 
-test("the db alone has nothing of what its log has behind a gap: the entry that is said is the db's", () => {
+test("a log that goes on from the db's entry, behind a gap, is read: the entry that is said is the last one of both", () => {
   using box = sandbox();
   writeDamaged(`${box.dir}/disk`, "none", { seed: 1, source: purgedEtcd(PURGED) });
   flipEntry(`${box.dir}/disk/member/wal`, 3650);
   using data = readEtcdData(`${box.dir}/disk`, undefined, databaseAlone());
-  // the log goes on to entry 3774, revision 3401
-  expect([data.end.index, data.revision]).toEqual([3718, 3351]);
+  // the db itself ends at entry 3718, revision 3351
+  expect([data.end.index, data.revision, data.end.isEndSeen]).toEqual([3774, 3401, false]);
 });
 
 test.each<[string, (member: string) => unknown]>([
