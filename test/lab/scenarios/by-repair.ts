@@ -152,6 +152,7 @@ export const byRepairCut: Scenario = {
       title: "The operator types one command, which is cut again and again",
       run: (scene) => cutAgainAndAgain(scene, { unknown: true }),
     },
+    ...byOneCommand({ unknown: true }).slice(-1),
   ],
 };
 
