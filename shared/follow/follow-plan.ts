@@ -40,6 +40,8 @@ async function lookAndFollow(session: Session): Promise<Next> {
   if (decided !== undefined) return decided;
   if (plan.elsewhere) return await asked(session, "No step can be planned before that.");
   const steps = openSteps(plan).filter((step) => session.cleansUp || !isForLater(step));
+  if (steps.length === 0 && plan.damaged && plan.parts.length === 0)
+    return await asked(session, "No step can be planned before that.");
   if (steps.length === 0) {
     answerLines(["", "Nothing has to be done."]);
     return ENDS.repaired;

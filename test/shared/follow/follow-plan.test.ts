@@ -408,3 +408,26 @@ test("transcripts of many nodes come at the same time, and a node that holds its
   expect(value).toBeUndefined();
   expect(stderr).toContain("no transcripts came from w1\n");
 });
+
+test("a repair that cannot begin is no end: the screen says why, and asks; without a person it waits", async () => {
+  const verdict = "the repair cannot begin: the cluster's data is encrypted at rest";
+  const plan = {
+    ...PLAN,
+    ...{ verdict, aim: undefined },
+    damaged: true,
+    decisions: [],
+    parts: [],
+    notes: ["bring the file back first"],
+  };
+  const person = new PretendPerson([/^End here/]);
+  const { end, stdout } = await repaired(nodes(undefined, plan), person);
+  expect(end).toBe(ENDS.stopped);
+  expect(stdout).toContain(verdict);
+  expect(stdout).toContain("bring the file back first");
+  expect(stdout).not.toContain("Nothing has to be done");
+  expect(person.asked).toEqual([
+    "No step can be planned before that. | Look again: I have changed something | End here",
+  ]);
+  const alone = await repaired(nodes(undefined, plan), NO_PERSON);
+  expect(alone.end).toBe(ENDS.waits);
+});
