@@ -65,8 +65,8 @@ export const byHand = (line: Line): Line => ({
   },
 });
 
-/** A file that a flag names, and that kubeadm did not make. */
-const LOST_FILE = / is lost on .*does not start without it/;
+/** A file that a flag names, and that kubeadm did not make; without the one that decrypts etcd's data there is no plan yet. */
+const LOST_FILE = / is lost on .*does not start without it|^No step can be planned before that/;
 
 /** The same with `repair`; these lines are the operator's at the question about lost files. */
 export const byRepair = (lines: readonly Line[], options: HowToRepair = {}): Line => ({
