@@ -70,7 +70,15 @@ test("the page has an estimate only where its steps lead to the proof", () => {
 
 test("a step's exit code is said where it may be another one than 0", () => {
   const codesOf = (...exit: number[]) => {
-    const step = { number: "1a", does: "d", way: "on", on: ["cp1"], observations: [], lines: [], makesVoid: [] };
+    const step = {
+      number: "1a",
+      does: "d",
+      way: "on",
+      on: ["cp1"],
+      observations: [],
+      lines: [],
+      makesVoid: [],
+    };
     const steps = [{ ...step, costs: "nothing", seconds: [0, 1], exit }];
     const part = { number: 1, title: "etcd", undo: "", notes: [], steps };
     const html = planAsPage({ ...PLAN, parts: [part] } as unknown as Plan);

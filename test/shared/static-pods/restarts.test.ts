@@ -88,19 +88,16 @@ const READERS: Record<string, string[]> = {
   "notes.txt": [],
 };
 
-test.each(Object.entries(READERS))(
-  "%s is written: %j start again",
-  async (file, names) => {
-    const found = await lookAt({ kind: "healthy control plane node", commands: anHourAgo() }, async () => {
-      const cp = await controlPlaneToRepair(undefined);
-      const running = SERVER_NAMES.map(
-        (name, i): Container => ({
-          ...{ id: String(i), name, pod: `${name}-${cp.node.name}`, namespace: "kube-system", running: true },
-          ...{ podUid: "0".repeat(32), created: new Date(Date.now() + 3600_000) },
-        }),
-      );
-      return staleReaders(cp, running, [`/etc/kubernetes/${file}`]).map(({ container }) => container.name);
-    });
-    expect(found.sort()).toEqual(names.toSorted());
-  },
-);
+test.each(Object.entries(READERS))("%s is written: %j start again", async (file, names) => {
+  const found = await lookAt({ kind: "healthy control plane node", commands: anHourAgo() }, async () => {
+    const cp = await controlPlaneToRepair(undefined);
+    const running = SERVER_NAMES.map(
+      (name, i): Container => ({
+        ...{ id: String(i), name, pod: `${name}-${cp.node.name}`, namespace: "kube-system", running: true },
+        ...{ podUid: "0".repeat(32), created: new Date(Date.now() + 3600_000) },
+      }),
+    );
+    return staleReaders(cp, running, [`/etc/kubernetes/${file}`]).map(({ container }) => container.name);
+  });
+  expect(found.sort()).toEqual(names.toSorted());
+});
