@@ -41,7 +41,10 @@ const saidBefore: Line = {
     "The scripts name the plugin's manifest as one that comes back, and part 1 the lost files before it touches anything",
   async run(scene) {
     const [first] = scene.lab.controlPlanes;
-    const assessed = await type(scene, first!, "./bunw scripts/00-assess.ts", { exit: [2], part: 0 });
+    const assessed = await type(scene, first!, "./bunw scripts/00-assess.ts --all", {
+      exit: [2],
+      part: 0,
+    });
     const rebuilt = /^ *manifests\/kms-plugin\.yaml .*can be rebuilt from its mirror pod.*$/m.exec(
       assessed.stdout,
     )?.[0];
