@@ -41,17 +41,13 @@ const saidBefore: Line = {
     "The scripts name the plugin's manifest as one that comes back, and part 1 the lost files before it touches anything",
   async run(scene) {
     const [first] = scene.lab.controlPlanes;
-    const assessed = await type(scene, first!, "./bunw scripts/00-assess.ts --all", {
-      exit: [2],
-      part: 0,
-    });
-    const rebuilt = /^ *manifests\/kms-plugin\.yaml .*can be rebuilt from its mirror pod.*$/m.exec(
-      assessed.stdout,
-    )?.[0];
+    const assessed = await type(scene, first!, "./bunw scripts/00-assess.ts --json", { exit: [2], part: 0 });
+    const { checks } = JSON.parse(assessed.stdout) as { checks: { what: string; detail: string }[] };
+    const detail = checks.find(({ what }) => what.endsWith("manifests/kms-plugin.yaml"))?.detail ?? "";
     scene.checks.push({
       name: "00-assess says that the plugin's manifest comes back",
-      ok: rebuilt !== undefined,
-      detail: rebuilt?.trim() ?? "",
+      ok: detail.startsWith("can be rebuilt from its mirror pod"),
+      detail,
     });
     // 3: the old API server may not have ended yet, and part 1 does not end what would not start again
     const part1 = await type(scene, first!, "./bunw scripts/01-etcd.ts --new-cas --dry-run", {
