@@ -11,8 +11,9 @@ import {
   readDbAlone,
   readDirectory,
 } from "./directory.ts";
+import { fromRaw, toRaw } from "./key-text.ts";
 import type { Member } from "./members.ts";
-import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc.ts";
+import { CompactedSince, type Mvcc, type Revision } from "./mvcc.ts";
 import { Damaged } from "./protobuf.ts";
 import type { KeyValue } from "./revisions.ts";
 

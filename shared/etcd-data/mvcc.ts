@@ -40,8 +40,8 @@ const SCANS = 5;
 const FIRST: RevisionKey = { main: 1, sub: 0, isTombstone: false };
 
 /**
- * Inside, a key is its bytes as latin1 text, so that text order is byte order; `toRaw` and `fromRaw` convert
- * at the interface.
+ * Inside, a key is its bytes as latin1 text, so that text order is byte order; key-text.ts converts it at
+ * the interface.
  */
 export class Mvcc {
   /** Main revision of the newest change. */
@@ -230,12 +230,4 @@ function newerThan(revision: number, tree: Tree): StoredRevision[] {
 
 export function deletion(key: string, modRevision: number): Revision {
   return { key, value: NOTHING, createRevision: 0, modRevision, version: 0, lease: 0n, deleted: true };
-}
-
-export function toRaw(key: string): string {
-  return Buffer.from(key, "utf8").toString("latin1");
-}
-
-export function fromRaw(key: string): string {
-  return Buffer.from(key, "latin1").toString("utf8");
 }

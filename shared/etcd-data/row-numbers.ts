@@ -4,7 +4,8 @@
  * server/storage/mvcc kvstore_txn.go (put), key_index.go.
  */
 import type { Bbolt } from "./bbolt.ts";
-import { compaction, fromRaw } from "./mvcc.ts";
+import { fromRaw } from "./key-text.ts";
+import { compaction } from "./mvcc.ts";
 import { Damaged } from "./protobuf.ts";
 import { type KeyValue, parseKeyValue, type RevisionKey, readRevision } from "./revisions.ts";
 

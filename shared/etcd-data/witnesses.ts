@@ -9,8 +9,9 @@
 import type { Bbolt } from "./bbolt.ts";
 import type { Leaf } from "./db-file.ts";
 import { writesIn } from "./fits-log.ts";
+import { fromRaw } from "./key-text.ts";
 import { legacyRequest } from "./members.ts";
-import { compaction, fromRaw } from "./mvcc.ts";
+import { compaction } from "./mvcc.ts";
 import { Damaged, fieldsOf, wireFields } from "./protobuf.ts";
 import { readPut } from "./replay.ts";
 import { bucketKey, type KeyValue, parseKeyValue, type RevisionKey, readRevision } from "./revisions.ts";

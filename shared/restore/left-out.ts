@@ -4,7 +4,7 @@
  * that the others keep their revisions.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { toRaw } from "../etcd-data/mvcc.ts";
+import { toRaw } from "../etcd-data/key-text.ts";
 import { Damaged } from "../etcd-data/protobuf.ts";
 import { parseKeyValue } from "../etcd-data/revisions.ts";
 

@@ -5,7 +5,7 @@
 import { Bbolt } from "../etcd-data/bbolt.ts";
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
 import { consistentIndex, DamagedData } from "../etcd-data/directory.ts";
-import { fromRaw } from "../etcd-data/mvcc.ts";
+import { fromRaw } from "../etcd-data/key-text.ts";
 import { beginningAt, type OldRoot } from "../etcd-data/old-roots.ts";
 import { Damaged, isDamage, unlessDamaged } from "../etcd-data/protobuf.ts";
 import { checkNumbers } from "../etcd-data/row-numbers.ts";
