@@ -9,11 +9,11 @@ import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
+import { readable } from "../files/readable.ts";
 import { manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
 import { manifestLines, signedDifferences } from "../manifests/repair-changes.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { certPath, certsOf, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
-import { readable } from "../pki/examine.ts";
 import {
   clusterServer,
   KUBECONFIGS,

@@ -25,12 +25,12 @@ import {
   stat,
   writeTogether,
 } from "../files/files.ts";
+import { readable } from "../files/readable.ts";
 import { mainPid } from "../node/started-with.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { type Names, names } from "../pki/addresses.ts";
 import { certInfo, day, infoOf, isValidNow, shareCertificate, signedBy } from "../pki/certificate.ts";
 import type { Cert, EtcdCa, EtcdClientFiles, UnitFile } from "../pki/certs.ts";
-import { readable } from "../pki/examine.ts";
 import { issueLeaf, type Pair } from "../pki/issue.ts";
 import { renewLeaf } from "../pki/renew.ts";
 import { act, mode, say } from "../run.ts";

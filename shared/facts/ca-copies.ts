@@ -6,6 +6,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
+import { readable } from "../files/readable.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, versionsAside } from "../node/rescue-folder.ts";
@@ -24,7 +25,7 @@ import {
   trustedKeys,
 } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow, sharedPath } from "../pki/certs.ts";
-import { caText, clusterCa, examine, readable } from "../pki/examine.ts";
+import { caText, clusterCa, examine } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";

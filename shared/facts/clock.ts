@@ -2,7 +2,7 @@
  * Is this node's clock right? One that is late makes certificates that have expired for all others, one that is ahead some
  * that are not yet valid; and no renewal of a Lease looks like one of now.
  *
- * A clock that follows a time server is right. Else what was written on the control plane nodes proves that
+ * A clock that follows a time server is right, but against two witnesses: late-clock.ts. Else what was written on the control plane nodes proves that
  * two clocks differ, and then the majority is right: the time of etcd's last write here, the Leases of
  * control plane nodes' kubelets in etcd's data (NodeRestriction: nobody else's kubelet writes them), and the
  * time of other API servers that show a certificate of the cluster's CA. Workers decide nothing.
@@ -27,6 +27,7 @@ import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { Cluster } from "./cluster-before.ts";
 import { apiAddressOf, believedPeers } from "./known-nodes.ts";
+import { lateByWitnesses } from "./late-clock.ts";
 
 /**
  * Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in
@@ -56,11 +57,16 @@ export async function refuseWrongClock(cp: Place, isSynchronized?: boolean) {
 
 /** A line for each other node whose clock is wrong. `isSynchronized`: where that was asked already. */
 export async function clockTrouble(cp: Place, isSynchronized?: boolean): Promise<Fail | string[]> {
-  if (process.env[BY_WORD] === "right" || (isSynchronized ?? (await clockIsSynchronized()))) return [];
+  if (process.env[BY_WORD] === "right") return [];
+  const stored = storedClocks(cp);
+  if (isSynchronized ?? (await clockIsSynchronized())) {
+    const { certificatesDir } = cp.facts;
+    return lateByWitnesses({ lastWrite: cp.data.lastWrite, certificatesDir, leases: stored });
+  }
   const since = cp.data.lastWrite.getTime() - Date.now();
   if (since > TOLERANCE_MS)
     return wrongClock(`${duration(since)} before etcd's last write here, ${minute(cp.data.lastWrite)}`);
-  const all = [...storedClocks(cp), ...(await livingClocks(cp))];
+  const all = [...stored, ...(await livingClocks(cp))];
   const others = [...new Map(all.map((other) => [other.name, other])).values()];
   const differ = others.filter(({ ahead }) => Math.abs(ahead) > TOLERANCE_MS);
   const agree = others.length - differ.length;

@@ -13,6 +13,7 @@ import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
 import { attempt, Refused } from "../fail.ts";
+import { readable } from "../files/readable.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Node } from "../node/node.ts";
 import { movedHere, wordOf } from "../node/words.ts";
@@ -29,7 +30,7 @@ import {
 } from "../pki/addresses.ts";
 import { trustedKeys } from "../pki/certificate.ts";
 import { type ClusterFacts, certRow } from "../pki/certs.ts";
-import { bothCas, readable } from "../pki/examine.ts";
+import { bothCas } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
 import {
   KUBECONFIGS,

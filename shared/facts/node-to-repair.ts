@@ -7,15 +7,12 @@ import { memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { Refused } from "../fail.ts";
-import { podFlags } from "../manifests/command.ts";
-import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
-import type { Manifest } from "../objects/objects.ts";
-import { minorOf } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { refuseWrongClock } from "./clock.ts";
 import { type HowToRead, readControlPlaneNode } from "./control-plane-node.ts";
-import { refuseUndecided, sayEndpoint } from "./endpoint.ts";
+import { sayEndpoint } from "./endpoint.ts";
 import type { ControlPlaneNode } from "./node-facts.ts";
+import { refuseDockershim } from "./releases.ts";
 import { refuseOwnCertificate } from "./signed-elsewhere.ts";
 
 /** Errors: as `readControlPlaneNode`; Fail where this node's clock is proved wrong, and as `refuseDockershim`. */
@@ -43,67 +40,6 @@ export function sayFacts(cp: ControlPlaneNode) {
   say(`${dataFrom}: ${members.length} member(s), ${keyCount} keys, ${written}`);
   for (const warning of data.warnings) say(`warning: ${warning}`);
   sayEndpoint(cp);
-}
-
-/** Minor versions: the first that is rehearsed, and the first without Docker inside of the kubelet. */
-const [REHEARSED, WITHOUT_DOCKERSHIM] = [29, 24];
-
-/** Undefined for a release that is rehearsed. */
-export function releaseNote(version: string): string | undefined {
-  const minor = minorOf(version);
-  if (minor >= REHEARSED) return undefined;
-  const tried =
-    minor >= WITHOUT_DOCKERSHIM
-      ? "1.24 and later with containerd or CRI-O seem to work"
-      : "nothing is known of it";
-  return `Kubernetes ${version}: releases before 1.${REHEARSED} are not rehearsed, but for one all-lost with 1.28.15; ${tried}. Try --dry-run first`;
-}
-
-/**
- * Errors: Refused where the kubelet itself runs the containers with Docker: they are gone with it, and crictl
- * cannot ask it.
- */
-export function refuseDockershim({ node, cluster }: Pick<ControlPlaneNode, "node" | "cluster">) {
-  const { containerRuntime } = node.kubelet;
-  const isOld = minorOf(cluster.kubernetesVersion) < WITHOUT_DOCKERSHIM;
-  const isDocker = containerRuntime === "docker" || (isOld && containerRuntime !== "remote");
-  if (!isDocker && !node.runtimeEndpoint.includes("dockershim.sock")) return;
-  throw new Refused(
-    `The kubelet runs Docker by its own dockershim (Kubernetes ${cluster.kubernetesVersion}, --container-runtime=${containerRuntime ?? "docker"}): this kit is for a runtime with a CRI socket`,
-    {
-      unchanged: true,
-      hint:
-        "see what of etcd and which keys are here: ./bunw scripts/00-assess.ts. " +
-        'By hand: RUNBOOK names for each step the kubeadm phase that does it ("by hand")',
-    },
-  );
-}
-
-const FLAG = "enable-bootstrap-token-auth";
-
-/** Why no worker can join here; undefined where one can. Without `manifest`: the one on disk. */
-export function joiningTrouble(
-  cp: Pick<ControlPlaneNode, "node">,
-  manifest?: Pick<Manifest, "spec">,
-): Refused | undefined {
-  const path = manifestPath(cp, "kube-apiserver");
-  const now = manifest ?? readableManifest(path);
-  if (!now || /^(1|t|true)$/i.test(podFlags(now).get(FLAG) ?? "")) return undefined;
-  return new Refused(
-    `The API server takes no bootstrap tokens (no --${FLAG}), so no worker can join with one`,
-    {
-      unchanged: true,
-      hint:
-        `add --${FLAG}=true to ${path} until close is done, on each control plane node; its kubelet restarts the API server. ` +
-        "Then run the same line again",
-    },
-  );
-}
-
-export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node" | "endpoint">) {
-  refuseUndecided(cp);
-  const trouble = joiningTrouble(cp);
-  if (trouble) throw trouble;
 }
 
 /** Errors: as `refuseNoMember`; DamagedData where etcd would not start on its log, or without a part of it. */

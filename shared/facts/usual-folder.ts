@@ -7,6 +7,7 @@
 import { attempt } from "../fail.ts";
 import { isLink } from "../files/file-tree.ts";
 import { exists } from "../files/files.ts";
+import { readable } from "../files/readable.ts";
 import { isBelow, realPath } from "../files/root.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { podsOnDisk } from "../manifests/on-disk.ts";
@@ -14,7 +15,6 @@ import type { Node } from "../node/node.ts";
 import { wasMovedAside } from "../node/rescue-folder.ts";
 import { infoOf, madeAt, orUndefined, privateKeyOf, publicKeyHash, trustedKeys } from "../pki/certificate.ts";
 import { CERTIFICATES_DIR, SHARED_KEYS } from "../pki/certs.ts";
-import { readable } from "../pki/examine.ts";
 import { strangeCa } from "./ca-copies.ts";
 import type { PartialFacts } from "./node-facts.ts";
 

@@ -9,6 +9,7 @@
 import { createPublicKey, X509Certificate } from "node:crypto";
 import { again, command, inOneLine, type Todo } from "../again.ts";
 import { attempt, Fail } from "../fail.ts";
+import { readable } from "../files/readable.ts";
 import { shell } from "../shell-line.ts";
 import {
   infoOf,
@@ -21,7 +22,7 @@ import {
   publicPem,
 } from "./certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, isInternal } from "./certs.ts";
-import { type Finding, isOffline, pkiFindings, readable, type WantedPki } from "./examine.ts";
+import { type Finding, isOffline, pkiFindings, type WantedPki } from "./examine.ts";
 import { KUBECONFIGS, readKubeconfig } from "./kubeconfigs.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
+import { readable } from "../files/readable.ts";
 import { say } from "../run.ts";
 import {
   type ActionOptions,
@@ -18,7 +19,7 @@ import {
 } from "./actions.ts";
 import { certInfo, certificatesIn, day, endOf, publicPem, signingFirst } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certRow, subjectOf } from "./certs.ts";
-import { caText, examine, type Finding, kubeconfigTrouble, readable, type WantedPki } from "./examine.ts";
+import { caText, examine, type Finding, kubeconfigTrouble, type WantedPki } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";

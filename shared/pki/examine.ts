@@ -3,8 +3,10 @@
  * the issuing steps act on them, verify ends with them, so the three never disagree. Writes nothing, and no
  * damaged file makes it throw.
  */
+
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { readable } from "../files/readable.ts";
 import {
   type CertInfo,
   certInfo,
@@ -351,9 +353,4 @@ function trustsServer(
   const shown = certificatesIn(readable(certPath("apiserver", certificatesDir)) ?? "");
   const valid = certificatesIn(caPem).filter((pem) => attempt(() => isValidNow(certInfo(pem))) === true);
   return trustsCa(caPem, today) || shown.some((pem) => valid.some((one) => signedBy(pem, one)));
-}
-
-/** The text, "" (which is no certificate) if it may not be read, undefined if there is no file. */
-export function readable(path: string): string | undefined {
-  return attempt(() => readText(path), "");
 }

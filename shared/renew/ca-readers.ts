@@ -18,6 +18,7 @@ import { IN_PODS, readEvidence } from "../facts/evidence.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
+import { readable } from "../files/readable.ts";
 import { textBelow } from "../files/untrusted-file.ts";
 import { hostFiles, hostPathOf, podFlags } from "../manifests/command.ts";
 import { certificatesDirOn, isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
@@ -34,7 +35,7 @@ import { versionsAside } from "../node/rescue-folder.ts";
 import { runningKubelet } from "../node/started-with.ts";
 import { type CertInfo, certificatesIn, infoOf, infosIn, signedBy } from "../pki/certificate.ts";
 import { certPath, minorOf } from "../pki/certs.ts";
-import { caText, readable } from "../pki/examine.ts";
+import { caText } from "../pki/examine.ts";
 import {
   KUBECONFIGS,
   type KubeconfigName,

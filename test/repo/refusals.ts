@@ -86,12 +86,12 @@ export const WHERE: Where[] = [
   {
     shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "node-to-repair.ts refuseUnlessMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed; file-tree.ts refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
+    of: "node-to-repair.ts refuseUnlessMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed; file-tree.ts refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; joining-worker.ts joiningTrouble; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
     why: "a row, the verdict, or the course: part 0 of the plan mends it, or there is none",
-    of: "actions.ts lostKey; issue-and-start.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; node-to-repair.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts wantedManifests; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts parseQuietly; assess.ts withEndedConf",
+    of: "actions.ts lostKey; issue-and-start.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; releases.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts wantedManifests; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts parseQuietly; assess.ts withEndedConf",
   },
   {
     shownBy: "plan.ts main",

@@ -7,11 +7,13 @@ import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
 
-const UNSET = [{ command: "timedatectl show --property=NTPSynchronized --value", stdout: "no\n" }];
+const timeServer = (is: "yes" | "no") => [
+  { command: "timedatectl show --property=NTPSynchronized --value", stdout: `${is}\n` },
+];
 const PLACES = "where the old keys may still be";
 
-async function assessedLate(lose: (root: string) => void) {
-  using node = here(await pretendNode({ kind: "healthy control plane node", commands: UNSET }));
+async function assessedLate(lose: (root: string) => void, is: "yes" | "no" = "no") {
+  using node = here(await pretendNode({ kind: "healthy control plane node", commands: timeServer(is) }));
   lose(node.root);
   setSystemTime(new Date(Date.now() - YEAR_MS));
   try {
@@ -31,4 +33,12 @@ test("a key that is gone is looked for, whatever the clock says", async () => {
   const stdout = await assessedLate((root) => rmSync(`${root}/etc/kubernetes/pki/ca.key`));
   expect(stdout).toStartWith("verdict: first the clock: ");
   expect(stdout).toContain(PLACES);
+});
+
+test("the same where a time server sets it: etcd and the certificates are later, both", async () => {
+  const stdout = await assessedLate(() => {}, "yes");
+  expect(stdout).toMatch(
+    /^verdict: first the clock: .* before etcd's last write here, .*, and .* before the first day of /,
+  );
+  expect(stdout).not.toContain(PLACES);
 });

@@ -13,7 +13,7 @@ import { kubeadmConfig, printAssessment, printShort } from "../../../shared/asse
 import type { Check } from "../../../shared/checks/check.ts";
 import { refuseLivingNode } from "../../../shared/etcd/living-member.ts";
 import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
-import { joiningTrouble } from "../../../shared/facts/node-to-repair.ts";
+import { joiningTrouble } from "../../../shared/facts/joining-worker.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { reduced } from "../../../shared/manifests/repair-changes.ts";

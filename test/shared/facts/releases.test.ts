@@ -1,6 +1,6 @@
 /** What is said of this cluster's release before it is repaired. */
 import { expect, test } from "bun:test";
-import { releaseNote } from "../../../shared/facts/node-to-repair.ts";
+import { releaseNote } from "../../../shared/facts/releases.ts";
 
 test.each([
   ["v1.23.17", "nothing is known of it"],
