@@ -95,9 +95,8 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
     if (makers.isBeforeGap(row.main)) noteAllOlder();
     if (row.content === undefined) continue;
     result.values++;
-    const made = puts.entriesOf.get(row.content)?.findLast((index) => index <= makers.last);
-    if (made !== undefined) {
-      if (makers.isGapAfter(made)) noteAllOlder();
+    const made = puts.entriesOf.get(row.content)?.findLast((index) => makers.mayHaveMade(index, row.main));
+    if (made !== undefined && !makers.isGapAfter(made)) {
       for (const one of open) doubt(one, [], true, made);
       open = [];
       makers.note(made, row.main);
@@ -141,13 +140,19 @@ class Makers {
     return true;
   }
 
+  /** Then a lost entry may have made the same row: the next rows show whether they are of entries behind the gap. */
   isGapAfter(entry: number): boolean {
     return (this.gaps.at(-1)?.last ?? 0) > entry;
   }
 
-  /** This one has made the row, unless a lost one has made the same. */
+  /** An entry makes one revision, of several rows where it is a transaction. */
+  mayHaveMade(entry: number, main: number): boolean {
+    if (!this.newest || entry < this.newest.entry) return entry <= this.last;
+    return entry === this.newest.entry && main === this.newest.main;
+  }
+
   note(entry: number, main: number) {
-    if (!this.isGapAfter(entry)) [this.last, this.newest] = [entry, { entry, main }];
+    [this.last, this.newest] = [entry, { entry, main }];
   }
 }
 

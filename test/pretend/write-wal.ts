@@ -3,8 +3,9 @@
  * reader accepts it (the log begins with entry 1), so each test can choose the cluster's content. Format: the
  * head of shared/etcd-data/wal.ts.
  */
-import { mkdirSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { type Entry, readWal, SEGMENT_SIZE } from "../../shared/etcd-data/wal.ts";
+import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { fieldsOf } from "../../shared/etcd-data/protobuf.ts";
+import { type Entry, parseRecord, readFrame, readWal, SEGMENT_SIZE } from "../../shared/etcd-data/wal.ts";
 import {
   bytesField,
   entryOf,
@@ -164,4 +165,17 @@ export function purgeLog(folder: string, from: number) {
   for (const old of readdirSync(folder)) rmSync(`${folder}/${old}`);
   writeFileSync(`${folder}/${name}`, bytes, { mode: 0o600 });
   makeRoom(`${folder}/${name}`);
+}
+
+/** One bit of an entry's record. */
+export function flipEntry(folder: string, entry: number) {
+  for (const path of readdirSync(folder).map((name) => `${folder}/${name}`)) {
+    const bytes = readFileSync(path);
+    for (let frame = readFrame(bytes, 0); frame; frame = readFrame(bytes.subarray(frame.end), frame.end)) {
+      const record = parseRecord(bytes.subarray(frame.start, frame.start + frame.length))!;
+      if (record.type !== RECORD.entry || fieldsOf(record.data).number(3) !== entry) continue;
+      bytes[frame.start + frame.length - 1]! ^= 1;
+      return writeFileSync(path, bytes);
+    }
+  }
 }

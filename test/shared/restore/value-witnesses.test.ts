@@ -23,7 +23,7 @@ import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { writeRestored } from "../../pretend/restored.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 import { snapshotOf } from "../../pretend/write-db.ts";
-import { makeRoom, purgeLog } from "../../pretend/write-wal.ts";
+import { flipEntry, makeRoom, purgeLog } from "../../pretend/write-wal.ts";
 
 setDefaultTimeout(300_000);
 
@@ -202,6 +202,19 @@ test("a record of the log is damaged, and the database is taken: the entries bef
   expect(proofWords(proof)).toContain(
     `${proof.alone} of ${proof.values} values and their keys have no second witness, `,
   );
+});
+
+/** Field 5 of revision 89, its value; version 1 had none. */
+const VALUE = Buffer.from("/registry/configmaps/default/cm-21\x10\x1d\x18\x59\x20\x02\x2a");
+
+test("a value has become what the key had before a gap of the log: the entry behind the gap is its witness", async () => {
+  using box = sandbox();
+  small(box);
+  flipEntry(`${box.dir}/disk/member/wal`, 38);
+  eachPlace(box, VALUE, (db, at) => (db[at + VALUE.length - 1]! ^= 0x40));
+  const { goesOn, proof } = await expectAll(box);
+  expect(goesOn).toBe(true);
+  expect(proof.mended).toEqual(["/registry/configmaps/default/cm-21 (revision 89), by the log"]);
 });
 
 test("another lease of a key than the log has is damage: the key would live on, or go with another's", async () => {

@@ -3,8 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { databaseAlone } from "../../../shared/etcd-data/old-roots.ts";
-import { fieldsOf } from "../../../shared/etcd-data/protobuf.ts";
-import { type Entry, parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
+import { type Entry, readWal } from "../../../shared/etcd-data/wal.ts";
 import { failOf } from "../../../shared/fail.ts";
 import {
   chooseData,
@@ -17,7 +16,7 @@ import { BUMP } from "../../../shared/restore/write-data.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
-import { makeRoom } from "../../pretend/write-wal.ts";
+import { flipEntry, makeRoom } from "../../pretend/write-wal.ts";
 
 setDefaultTimeout(300_000);
 
@@ -115,19 +114,6 @@ test("a db of zeros, a snapshot of before, and the log from there on: all keys c
   expect(data).toMatchObject({ clusterId, memberId, revision, warnings: [], members: [{ peerURLs: [NEW] }] });
   expect(readFileSync(`${box.dir}/night.db`).equals(snapshot)).toBe(true);
 });
-
-/** One bit of an entry's record. */
-function flipEntry(folder: string, entry: number) {
-  for (const path of readdirSync(folder).map((name) => `${folder}/${name}`)) {
-    const bytes = readFileSync(path);
-    for (let frame = readFrame(bytes, 0); frame; frame = readFrame(bytes.subarray(frame.end), frame.end)) {
-      const record = parseRecord(bytes.subarray(frame.start, frame.start + frame.length))!;
-      if (record.type !== RECORD.entry || fieldsOf(record.data).number(3) !== entry) continue;
-      bytes[frame.start + frame.length - 1]! ^= 1;
-      return writeFileSync(path, bytes);
-    }
-  }
-}
 
 /** At a revision that the truth still has. */
 function otherThan(truth: EtcdData, data: EtcdData): string[] {
