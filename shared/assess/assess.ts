@@ -6,6 +6,7 @@ import { command, inLines } from "../again.ts";
 import { type Check, found, hasFailed, isOfDates } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { sharedKeyRows } from "../checks/usual-folder-row.ts";
+import { ConfigMissing } from "../etcd-location/etcd-folders.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
 import { clusterCaSeen, type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
@@ -18,6 +19,7 @@ import { lostHere, stopsAll } from "../facts/lost-files.ts";
 import { controlPlaneWithoutData, isNotForParts } from "../facts/no-etcd-data.ts";
 import type { PartialFacts } from "../facts/node-facts.ts";
 import { Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
 import {
@@ -223,6 +225,7 @@ async function assessControlPlane(look: Look): Promise<Judged> {
     damage: [...withWhatComes(damage, node, certificatesDir, partialFacts.home), ...network],
     ...(made.makesKeys && { survivors: survivors({ partialFacts, node, running, lost, besideKeys }) }),
     ...filesBack(look, lostFiles),
+    ...sealedBy(partialFacts.obstacle),
     ...(wordsHere().length > 0 && { words: wordsHere() }),
     ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
     ...{ deep, ...verdict },
@@ -293,6 +296,11 @@ function filesBack(
     filesBack: inLines(restoreCommands(files, { mounted, others, pki: certificatesDir })),
     lostFiles: needed,
   };
+}
+
+function sealedBy(obstacle: Fail | undefined): Pick<Assessment, "sealedBy"> {
+  if (!(obstacle instanceof ConfigMissing)) return {};
+  return { sealedBy: obstacle.paths.map((path) => ({ path, isThere: exists(path) })) };
 }
 
 /** While the cluster is unknown, nothing says where a kubeconfig has to lead. */

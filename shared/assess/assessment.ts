@@ -44,6 +44,8 @@ export interface Assessment extends NodeVerdict {
   filesBack?: string[];
   /** A static pod or the kubelet does not start without them. */
   lostFiles?: (Pick<LostFile, "path" | "program" | "namedBy"> & { mounted: boolean })[];
+  /** Paths of the encryption configuration without which etcd's data is not read; `isThere`: one that does not open it. */
+  sealedBy?: { path: string; isThere: boolean }[];
   /** Parts 1 to 3 would refuse here; unset: nothing is damaged. */
   refusals?: Refusal[];
   words?: SavedOption[];

@@ -164,6 +164,16 @@ export function withDecryption(data: EtcdData, apiServer?: ApiServer): EtcdData 
   });
 }
 
+/** No configuration of this node opens etcd's data; it has to be at each of these paths. */
+export class ConfigMissing extends Fail {
+  readonly paths: readonly string[];
+
+  constructor(fail: Fail, hint: string, paths: readonly string[]) {
+    super(fail.message, { hint, cause: fail });
+    this.paths = paths;
+  }
+}
+
 /** Adds the path at which the configuration has to be. `etcd`: the data and this node's API server. */
 export function withHintAboutFolder(
   fail: Fail,
@@ -178,7 +188,7 @@ export function withHintAboutFolder(
     paths.length > 0
       ? `${CONFIG_FIRST}: ${paths.map(copied).join("; ")}${wrong.join("")}`
       : `${CONFIG_FIRST}. ${NO_PATH}`;
-  return new Fail(fail.message, { hint, cause: fail });
+  return new ConfigMissing(fail, hint, paths);
 }
 
 const copied = (path: string) => shell`scp -p root@NODE:${path} ${path}`;

@@ -2,7 +2,7 @@
  * Decisions as numbers. Each open one is asked before anything is done, with what speaks for each way; a way is a word
  * that the plan takes, files that are brought, or a search. Without a terminal the options of the line decide.
  */
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { plainLine } from "../plain.ts";
 import { LISTS, type List, type Way } from "../plan/decision-ways.ts";
 import type { DecisionData } from "../plan/plan-answer.ts";
@@ -84,20 +84,18 @@ function addWords({ words }: Session, more: NonNullable<Way["says"]>) {
   }
 }
 
-/** The operator's own copy, into its place on each node that has lost it. A file that is there already stays. */
-async function upload(session: Session, { path, to }: NonNullable<Way["upload"]>) {
-  const file = await session.person.path(`The path of ${path} on this machine`);
-  if (file === undefined) return;
-  const input = await bytesOf(file);
-  for (const name of to) await putFile(session, { path, name, input });
+/** The operator's own copy, into its place on each node that has lost it. A file that is there already stays, or moves aside. */
+async function upload(session: Session, { path, to, aside }: NonNullable<Way["upload"]>) {
+  const input = await operatorsFile(session, `The path of ${path} on this machine`);
+  if (input === undefined) return;
+  for (const name of to) await putFile(session, { path, name, input, aside });
 }
 
 /** A bundle of the old keys: the script proves each key, and asks for the passphrase. */
 async function openBundle(session: Session) {
-  const file = await session.person.path("The path of the bundle on this machine");
-  if (file === undefined) return;
   const { first } = session;
-  const input = await bytesOf(file);
+  const input = await operatorsFile(session, "The path of the bundle on this machine");
+  if (input === undefined) return;
   await session.transport.run(first, inKit(first, "umask 077; cat > operators-bundle.age"), { input });
   const line = "./bunw scripts/hand-over.ts unpack operators-bundle.age";
   answer(`${first.name}# ${line}`);
@@ -108,6 +106,16 @@ async function openBundle(session: Session) {
 
 async function removeBundle(session: Session, first: Host) {
   await session.transport.run(first, inKit(first, "rm -f operators-bundle.age"));
+}
+
+/** Undefined: the operator has named none that can be taken; the reason was said, and the question comes again. */
+async function operatorsFile({ person }: Session, question: string): Promise<Uint8Array | undefined> {
+  const path = await person.path(question);
+  if (path === undefined) return undefined;
+  const bytes = await attemptLater(() => bytesOf(path));
+  if (!(bytes instanceof Fail)) return bytes;
+  say(`${bytes.message}: ${bytes.hint}`);
+  return undefined;
 }
 
 /** Errors: Fail where it cannot be read, or is too large for a file of a node. */

@@ -1,18 +1,23 @@
 /** A file that came to this machine, into its place on a node; and a text of a node that is shown, for who has to read it. */
 import { plainLine, quoteUntrusted } from "../plain.ts";
-import { newFile } from "../plan/by-hand.ts";
+import { newFile, newFileBeside } from "../plan/by-hand.ts";
 import { answerLines, say } from "../run.ts";
 import { MOST, patience } from "./late.ts";
 import type { Session } from "./session.ts";
 
-/** A file of an operator's, or of another node, into its place; one that is there already stays. */
+/** A file of an operator's, or of another node, into its place; one that is there already stays, or moves aside. */
 export async function putFile(
   session: Session,
-  { path, name, input }: { path: string; name: string; input: Uint8Array },
+  {
+    path,
+    name,
+    input,
+    aside = false,
+  }: { path: string; name: string; input: Uint8Array; aside?: boolean | undefined },
 ) {
   const host = session.hosts.get(name);
   if (!host) return say(`${name}: ${path} was not written: nothing proves the address of ${name}`);
-  const put = newFile(path);
+  const put = aside ? newFileBeside(path) : newFile(path);
   const how = { input, ...patience(session, MOST.file) };
   const { exitCode, stderr } = await session.transport.run(host, put, how);
   session.log.add({ node: name, command: put, seconds: 0, exitCode });

@@ -188,6 +188,16 @@ export function newFile(path: string): string {
   return shell`set -C; umask 077; mkdir -p ${dirname(path)} && cat > ${path}`;
 }
 
+/** The name of a file that another one replaces. */
+export function asideName(path: string): string {
+  return `${path}.before`;
+}
+
+/** The same, and one that is there gets that name, whose earlier ones get numbers. */
+export function newFileBeside(path: string): string {
+  return `if test -e ${shell`${path}`}; then ${shell`mv --backup=numbered -T ${path} ${asideName(path)}`}; fi; ${newFile(path)}`;
+}
+
 /**
  * Into a new folder of the operator's home: elsewhere a file of that name may be another user's link, and in the home
  * another cluster's.

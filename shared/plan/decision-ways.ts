@@ -32,8 +32,8 @@ export interface Way {
   brings?: Brings;
   /** A worker's own static pod, which the operator reads first. */
   puts?: PutPod;
-  /** The operator names a file of his machine: it becomes this one on these nodes. */
-  upload?: { path: string; to: string[] };
+  /** The operator names a file of his machine: it becomes this one on these nodes. `aside`: one that is there moves. */
+  upload?: { path: string; to: string[]; aside?: true };
   /** The operator names a bundle of hand-over.ts. */
   bundle?: true;
   /** Nothing is done, and the plan holds. Where nobody is there, this way is taken. */

@@ -11,7 +11,15 @@ import { irreversibleText } from "../run.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
-import { type Line, linesOfAct, printedInto, reachedAs, reachIn, YOUR_MACHINE } from "./by-hand.ts";
+import {
+  asideName,
+  type Line,
+  linesOfAct,
+  printedInto,
+  reachedAs,
+  reachIn,
+  YOUR_MACHINE,
+} from "./by-hand.ts";
 import type { List, Way } from "./decision-ways.ts";
 import { LISTS } from "./decision-ways.ts";
 import { ROOT } from "./login.ts";
@@ -53,7 +61,8 @@ export function firstNotes(assessed: Assessment, asked: First): Note[] {
   // no line that mends it: who starts it is told, and the parts bring the file or refuse
   else if (unsafe)
     notes.push({ text: `${unsafe.detail}. ${way[0]?.toUpperCase()}${way.slice(1)}`, commands: [] });
-  if (!course && damaged) notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked, node));
+  if (!course && damaged)
+    notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked, node), ...sealedNotes(assessed));
   const folder = damage.find(({ id }) => id === "usual-folder");
   if (folder)
     notes.push({ text: `${folder.detail[0]?.toUpperCase()}${folder.detail.slice(1)}.`, commands: [] });
@@ -81,6 +90,24 @@ export function firstNotes(assessed: Assessment, asked: First): Note[] {
     });
   }
   return [...notes, ...(away?.notes ?? [])];
+}
+
+/** Etcd's data is encrypted: no plan can be made before the file that opens it is there. */
+function sealedNotes({ node, sealedBy = [] }: Assessment): Note[] {
+  return sealedBy.map(({ path, isThere }) => {
+    const question = isThere
+      ? `${path} on ${node} does not open etcd's data.`
+      : `${path} is lost on ${node}, and nothing else there opens etcd's data.`;
+    const does = `I have ${isThere ? "the right one" : path}: type its path on this machine`;
+    const way: Way = isThere
+      ? {
+          does,
+          costs: `the one that is there becomes ${asideName(path)}`,
+          upload: { path, to: [node], aside: true },
+        }
+      : { does, upload: { path, to: [node] } };
+    return { text: question, question, commands: [], decides: "lost-files", ways: [way] };
+  });
 }
 
 /** Words of other control plane nodes. An answer proves none: the operator says it again. */

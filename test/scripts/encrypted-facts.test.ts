@@ -8,46 +8,19 @@ import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import type { Manifest } from "../../shared/objects/objects.ts";
-import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import { type Objects, write } from "../pretend/cluster.ts";
+import { AUTHENTICATION, CONFIG, encryptedWith } from "../pretend/encrypted-cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { fakeMirror } from "../pretend/hostile-pods.ts";
 import { pretendNode } from "../pretend/node.ts";
-import { encryptionConfig, SEALS, sealed } from "../pretend/sealed.ts";
+import { encryptionConfig, SEALS } from "../pretend/sealed.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
 
 const KEY = randomBytes(32);
-const CONFIG = "/etc/kubernetes/enc/encryption.yaml";
-const AUTHENTICATION = "/etc/kubernetes/authn.yaml";
-
-/**
- * Every ConfigMap is encrypted; the API server's own flags name its configuration, in a folder, and another
- * file.
- */
-function encrypted(provider: string, place = CONFIG) {
-  return (objects: Objects) => {
-    for (const [path, object] of Object.entries(objects))
-      if (path.startsWith("configmaps/"))
-        objects[path] = sealed(provider, Buffer.from(JSON.stringify(object)), KEY, `/registry/${path}`);
-    const pod = mirrorPod("kube-apiserver");
-    const container = pod.spec.containers[0]!;
-    container.command!.push(
-      `--encryption-provider-config=${place}`,
-      `--authentication-config=${AUTHENTICATION}`,
-    );
-    const mounts = { enc: "/etc/kubernetes/enc", authn: AUTHENTICATION };
-    for (const [name, path] of Object.entries(mounts)) {
-      container.volumeMounts!.push({ name, mountPath: path });
-      pod.spec.volumes!.push({
-        name,
-        hostPath: { path, type: name === "enc" ? "DirectoryOrCreate" : "File" },
-      });
-    }
-    objects["pods/kube-system/kube-apiserver-m1"] = pod;
-  };
-}
+const encrypted = (provider: string, place?: string) => encryptedWith(KEY, provider, place);
 
 test.each(Object.keys(SEALS))(
   "01-etcd reads ConfigMaps that %s has encrypted, once the configuration is back in its place",

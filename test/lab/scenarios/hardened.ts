@@ -47,7 +47,10 @@ const DISASTERS: Disaster[] = [
       follow([0]),
       ...ASKED.map((one) => byHand(files[one])),
       follow([1, 2, 3, 4, 5]),
-      byRepair(ASKED.map((one) => files[one])),
+      byRepair(
+        ASKED.map((one) => files[one]),
+        { ways: [/^I have \S+\/encryption\.yaml: type its path/], textOf: files.textOf },
+      ),
       files.asBefore,
       drill.outcome,
     ],

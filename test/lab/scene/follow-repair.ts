@@ -2,7 +2,8 @@
  * Follows a plan as `repair` does, by its own code: the lab is the way to the nodes, in the place of ssh, and a person who
  * answers by the words of the way that is meant. What is typed goes through `type`, as in every rehearsal.
  */
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { sha256Of } from "../../../shared/files/sha256.ts";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
@@ -35,6 +36,8 @@ export interface HowToRepair {
   ways?: readonly RegExp[];
   /** Done once by the operator at this question; he then chooses to look again. */
   first?: { question: RegExp; does(): Promise<unknown> };
+  /** What is in the operator's own copy of a file of a node. */
+  textOf?(path: string): string | undefined;
   /** The disk is searched as well. */
   deep?: boolean;
   /** Names of nodes that never come back. */
@@ -93,7 +96,7 @@ const ASKS = "repair asks";
 /** Errors: Fail where it does not end repaired and verified. */
 export async function followRepair(
   scene: Scene,
-  { ways = [], first: mended, deep = false, without = [], cleansUp = false }: HowToRepair,
+  { ways = [], first: mended, textOf, deep = false, without = [], cleansUp = false }: HowToRepair,
 ) {
   const { lab } = scene;
   const [first] = lab.controlPlanes as [Machine, ...Machine[]];
@@ -101,7 +104,7 @@ export async function followRepair(
   const end = await repairAll(
     newSession({
       transport: new LabNodes(scene),
-      person: new Operator(scene, [...ways, ...USUAL], mended),
+      person: new Operator(scene, [...ways, ...USUAL], { mended, textOf }),
       kit: async () => ({ path: scene.kit, sum: sumIn(scene.kit), unpack: UNPACK }),
       runbookLines: linesOfRunbook(await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()),
       first: { name: first.ip, address: first.ip, user: "root", kit: KIT },
@@ -180,16 +183,23 @@ class LabNodes implements Transport {
 
 const LOOK_AGAIN = /^Look again/;
 
+interface OperatorsOwn {
+  mended?: HowToRepair["first"];
+  textOf?: HowToRepair["textOf"];
+}
+
 export class Operator implements Person {
   readonly isThere = true;
   readonly #scene: Scene;
   readonly #ways: readonly RegExp[];
+  readonly #textOf: HowToRepair["textOf"];
   #first: HowToRepair["first"];
 
-  constructor(scene: Scene, ways: readonly RegExp[], first: HowToRepair["first"]) {
+  constructor(scene: Scene, ways: readonly RegExp[], { mended, textOf }: OperatorsOwn = {}) {
     this.#scene = scene;
     this.#ways = ways;
-    this.#first = first;
+    this.#textOf = textOf;
+    this.#first = mended;
   }
 
   async choose({ text, ways }: AskedNow): Promise<number | undefined> {
@@ -209,7 +219,11 @@ export class Operator implements Person {
 
   async path(question: string): Promise<string | undefined> {
     note(this.#scene, ASKS, question);
-    return undefined;
+    const text = this.#textOf?.(/^The path of (\S+) on this machine$/.exec(question)?.[1] ?? "");
+    if (text === undefined) return undefined;
+    const folder = mkdtempSync(join(process.env.TMPDIR ?? "/tmp", "operators-"));
+    writeFileSync(join(folder, "own"), text, { mode: 0o600 });
+    return join(folder, "own");
   }
 }
 

@@ -19,7 +19,7 @@ type Kept = { node: Machine; path: string; text: string; mode: number };
 export function operatorsFiles(profileOf: () => Profile) {
   let kept: Kept[] = [];
   let bindings = "";
-  return {
+  const lines = {
     keep: {
       title: "The operator keeps copies of the files that only he has",
       async run(scene) {
@@ -73,6 +73,8 @@ export function operatorsFiles(profileOf: () => Profile) {
       },
     },
   } satisfies Record<string, Line>;
+  const textOf = (path: string) => kept.find((file) => file.path === path)?.text;
+  return Object.assign(lines, { textOf });
 }
 
 function pathsOn(
@@ -123,7 +125,7 @@ async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
   const step = await type(scene, first, "./bunw scripts/01-etcd.ts --new-cas", { exit: [1, 3], part: 1 });
   const changed = changedFiles(before, await stateOf(first));
   const missing = unnamed(
-    kept.filter(({ node }) => node === first),
+    kept.filter(({ node, path }) => node === first && !existsSync(first.path(path))),
     step.stderr,
   );
   scene.checks.push({

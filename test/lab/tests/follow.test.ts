@@ -35,7 +35,7 @@ test("an operator brings back what a question names, once, and looks again; else
   const scene = { moments: [], zero: Date.now(), say: () => undefined } as Partial<Scene> as Scene;
   const done: string[] = [];
   const does = async () => void done.push("brought");
-  const operator = new Operator(scene, [/^w3 is away/], { question: / is lost on /, does });
+  const operator = new Operator(scene, [/^w3 is away/], { mended: { question: / is lost on /, does } });
   const lost = {
     text: ["decide 1 of 1: first", "/etc/x is lost on cp1"],
     ways: ["Copy it", "Look again: yes"],

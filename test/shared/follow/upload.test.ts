@@ -1,0 +1,74 @@
+/** A number of `repair` that takes a file of the operator's own. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { repairAll } from "../../../shared/follow/follow-plan.ts";
+import { newFileBeside } from "../../../shared/plan/by-hand.ts";
+import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
+import { planOf } from "../../pretend/plan-answer-here.ts";
+import { caught } from "../../pretend/quietly.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const PATH = "/etc/kubernetes/enc/encryption.yaml";
+const DOES = `I have ${PATH}: type its path on this machine`;
+
+setDefaultTimeout(300_000);
+
+/** What m1 plans while the file is missing. */
+const SEALED = {
+  ...(await planOf("")),
+  ...{ node: "m1", nodes: [], parts: [], damaged: true, aim: undefined },
+  decisions: [
+    {
+      id: "lost-files",
+      question: [`${PATH} is lost on m1, and nothing else there opens etcd's data.`],
+      ways: [{ does: DOES, upload: { path: PATH, to: ["m1"] } }],
+    },
+  ],
+};
+
+async function follow(own: string, ways: readonly RegExp[]) {
+  const transport = new PretendNodes((_node, line) =>
+    line.includes("scripts/plan.ts --json") ? { stdout: JSON.stringify(SEALED), exitCode: 2 } : undefined,
+  );
+  const person = new PretendPerson(ways, own);
+  const { session } = pretendSession({ transport, person });
+  const { value, stdout, stderr } = await caught(() => repairAll(session));
+  return { end: value, transport, person, screen: `${stdout}${stderr}` };
+}
+
+test("the file gets into its place on the node that lacks it, and the node is looked at again", async () => {
+  using box = sandbox();
+  writeFileSync(`${box.dir}/own.yaml`, "kind: EncryptionConfiguration\n");
+  let asked = 0;
+  const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
+  const { transport, person, screen } = await follow(`${box.dir}/own.yaml`, [once, /^End here/]);
+  expect(transport.sent.get("m1")).toBe("kind: EncryptionConfiguration\n");
+  expect(transport.calls).toContain(
+    `m1: set -C; umask 077; mkdir -p ${PATH.replace(/\/[^/]*$/, "")} && cat > ${PATH}`,
+  );
+  expect(screen).toContain(`wrote ${PATH} on m1: 30 bytes`);
+  expect(person.asked.filter((text) => text.includes(DOES))).toHaveLength(2);
+});
+
+test("a path that is none is said, and the question comes again", async () => {
+  let asked = 0;
+  const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
+  const { transport, person, screen } = await follow("/nowhere/own.yaml", [once, /^End here/]);
+  expect(screen).toContain('There is no file "/nowhere/own.yaml"');
+  expect(transport.sent.get("m1")).toBeUndefined();
+  expect(person.asked.filter((text) => text.includes(DOES))).toHaveLength(2);
+});
+
+test("one that does not fit moves aside, and none that moved aside is lost", () => {
+  using box = sandbox();
+  const path = `${box.dir}/enc/encryption.yaml`;
+  const put = (text: string) =>
+    Bun.spawnSync(["sh", "-c", newFileBeside(path)], { stdin: Buffer.from(text) });
+  mkdirSync(`${box.dir}/enc`);
+  for (const text of ["first", "second", "third"]) expect(put(text).exitCode).toBe(0);
+  expect(readFileSync(path, "utf8")).toBe("third");
+  expect(readFileSync(`${path}.before`, "utf8")).toBe("second");
+  expect(readFileSync(`${path}.before.~1~`, "utf8")).toBe("first");
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  expect(existsSync(`${path}.before.~2~`)).toBe(false);
+});
