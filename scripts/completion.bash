@@ -37,7 +37,7 @@ _kube_pki_repair() {
   "hand-over.ts ") words="pack unpack list snapshot identity files --etcd-data --dry-run --help" ;;
   "hand-over.ts pack") words="--to --generate --passphrase-file --out --with-etcd --force --etcd-data --dry-run --help" ;;
   "hand-over.ts unpack") words="--passphrase-file --identity --force --ca-hash --move-aside --etcd-data --dry-run --help" ;;
-  "hand-over.ts list") words="--passphrase-file --identity --etcd-data --dry-run --help" ;;
+  "hand-over.ts list") words="--passphrase-file --identity --etcd-data --json --dry-run --help" ;;
   "hand-over.ts snapshot") words="--passphrase-file --identity --out --ca-hash --etcd-data --dry-run --help" ;;
   "hand-over.ts identity") words="--etcd-data --dry-run --help" ;;
   "hand-over.ts files") words="--etcd-data --dry-run --help" ;;
@@ -47,7 +47,7 @@ _kube_pki_repair() {
   "renew-ca.ts ") words="--only --from --undo --etcd-data --dry-run --json --help" ;;
   "repair.ts ") words="--yes --new-keys --deep --lost --without --lost-on --start-without --worker --endpoint --address --etcd-data --kit --log --clean-up --help" ;;
   "report.ts ") words="--bundle --with-names --logs --etcd-data --help" ;;
-  "restore.ts ") words="--as --from --ca-hash --address --lost --lost-on --skip-hash-check --disarm --etcd-data --give-up --dry-run --help" ;;
+  "restore.ts ") words="--as --from --ca-hash --address --lost --lost-on --skip-hash-check --disarm --etcd-data --give-up --dry-run --json --help" ;;
   "words.ts ") words="--back --json --help" ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$typed")

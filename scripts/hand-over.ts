@@ -137,7 +137,7 @@ async function unpack(file: string, values: Values) {
 async function list(file: string, values: Values) {
   const { here } = await lookForKeys(values["etcd-data"]);
   const { bundle } = await own.openBundle(file, values, here);
-  answerLines(own.aboutBundle(bundle));
+  own.answerBundle(bundle, values);
 }
 
 /** The secret stays on the node where it is made; only the recipient travels. */
@@ -158,7 +158,7 @@ const USAGE = `Usage:
                                      [--out FILE] [--with-etcd] [--force] [--dry-run]
     ./bunw scripts/hand-over.ts unpack FILE [--identity FILE | --passphrase-file FILE]
                                      [--ca-hash sha256:HASH] [--move-aside] [--force] [--dry-run]
-    ./bunw scripts/hand-over.ts list FILE [--identity FILE | --passphrase-file FILE]
+    ./bunw scripts/hand-over.ts list FILE [--identity FILE | --passphrase-file FILE] [--json]
     ./bunw scripts/hand-over.ts snapshot FILE [--identity FILE | --passphrase-file FILE]
                                      [--ca-hash sha256:HASH] [--out FILE] [--dry-run]
     ./bunw scripts/hand-over.ts identity FILE [--dry-run]
@@ -200,6 +200,7 @@ Options:
                             in their places.
     --etcd-data DIR         etcd's data directory: it says which cluster this is (default: found
                             by itself).
+    --json                  list: print the same for programs.
 
 Without this kit, by hand (unpack opens that file, too):
     ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age`;
@@ -219,6 +220,7 @@ const OPTIONS = {
   "ca-hash": { type: "string", of: ["unpack", "snapshot"] },
   "move-aside": { type: "boolean", of: ["unpack"] },
   "etcd-data": { type: "string", path: "proved" },
+  json: { type: "boolean", of: ["list"] },
   "dry-run": { type: "boolean" },
 } as const;
 

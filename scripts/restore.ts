@@ -26,7 +26,7 @@ import { membersDataIn, sayDifferences } from "../shared/restore/several-members
 import * as snapshots from "../shared/restore/snapshot-file.ts";
 import { proveSnapshot } from "../shared/restore/value-witnesses.ts";
 import { BUMP, writeMember } from "../shared/restore/write-data.ts";
-import { act, done, run, say, step } from "../shared/run.ts";
+import { act, answerJson, done, mode, run, say, step } from "../shared/run.ts";
 
 async function main() {
   const words = { allowPositionals: true, file: "trusted" } as const;
@@ -60,7 +60,25 @@ async function main() {
     () => writeData(source, found, { ...place, caHash: values["ca-hash"] }),
     `etcdutl snapshot restore --bump-revision ${BUMP} --mark-compacted`,
   );
-  done(next(place, found.cluster));
+  const left = next(place, found.cluster);
+  if (values.json) answerJson(asData(source, found, { ...place, next: left }));
+  done(left);
+}
+
+/** Dates are those of the content. */
+function asData(
+  { from, isExact, data, until }: Source,
+  found: content.Content,
+  { address, dir, next }: { address: string; dir: string; next: string },
+) {
+  const { cluster, node } = found;
+  const asOf = (content.takenAt(found) ?? until).toISOString();
+  return {
+    ...{ isDryRun: mode.dryRun, from, isExact, asOf },
+    ...{ revision: data.revision, keys: data.keyCount, warnings: data.warnings },
+    ...{ cluster: cluster.name, kubernetes: cluster.kubernetesVersion },
+    ...{ node: node.name, address, etcdData: dir, next },
+  };
 }
 
 /** The data last; existing data is never overwritten. A run that was cut off begins again. */
@@ -124,6 +142,8 @@ interface Source {
   /** A snapshot's maker chooses its content. */
   from: "a snapshot" | "a member's disk";
   data: EtcdData;
+  /** No acknowledged write that was on these disks is lost. A snapshot ends where it was taken. */
+  isExact: boolean;
   until: Date;
   write(place: Place): Promise<void>;
 }
@@ -160,7 +180,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
   // a cluster that is restored twice is two clusters
   const token = `restored-${new Date().toISOString()}`;
   return {
-    ...{ data, until: data.lastWrite, from: "a snapshot" },
+    ...{ data, isExact: false, until: data.lastWrite, from: "a snapshot" },
     write: (place) =>
       writeMember(onlyMember({ name: found.node.name, token, ...place }), data, {
         ...place,
@@ -187,7 +207,7 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
       hint: `type, and this machine becomes "${name}": ${again({ as: name })}`,
     });
   return {
-    ...{ data, until: data.lastWrite, from: "a member's disk" },
+    ...{ data, isExact: lost.isWhole(chosen.last), until: data.lastWrite, from: "a member's disk" },
     write: (place) => lost.writeAlone(chosen, { ...place, bump: isQuorum ? 0 : BUMP }, data),
   };
 }
@@ -195,9 +215,10 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
 const USAGE = `Usage:
     ./bunw scripts/restore.ts SNAPSHOT --as NODE [--lost NODE,…] [--lost-on NODE,…]
                               [--ca-hash sha256:HASH] [--address IP] [--skip-hash-check] [--disarm]
-                              [--etcd-data DIR] [--dry-run]
+                              [--etcd-data DIR] [--dry-run] [--json]
     ./bunw scripts/restore.ts [SNAPSHOT] --from DIR,… --as NODE [--lost NODE,…] [--lost-on NODE,…]
                               [--address IP] [--etcd-data DIR] [--give-up KEY,…] [--dry-run]
+                              [--json]
 
 Use it if all control plane nodes are lost. It makes this machine, with the cluster's kubelet,
 kubeadm and container runtime, one of them. It writes etcd's data with one member, and the missing
@@ -229,7 +250,8 @@ Options:
                       address.
     --skip-hash-check Restore although SNAPSHOT has no sum: it is a copy of etcd's member/snap/db.
     --disarm          Do not take over etcd's alarms (NOSPACE, CORRUPT) into the new data.
-    --etcd-data DIR   The place for etcd's data (default: where kubeadm's configuration has it).`;
+    --etcd-data DIR   The place for etcd's data (default: where kubeadm's configuration has it).
+    --json            Print for programs what comes back, and what comes next, at the end.`;
 
 const OPTIONS = {
   as: { type: "string" },
@@ -243,6 +265,7 @@ const OPTIONS = {
   "etcd-data": { type: "string", path: "trusted" },
   "give-up": { type: "string", list: true },
   "dry-run": { type: "boolean" },
+  json: { type: "boolean" },
 } as const;
 
 type Values = OptionValues<typeof OPTIONS>;

@@ -11,9 +11,9 @@ import { secretIn } from "../files/operator-files.ts";
 import { sha256Of } from "../files/sha256.ts";
 import { typed } from "../options.ts";
 import { certInfo, certificatesIn, day, hashIn, signingFirst } from "../pki/certificate.ts";
-import { type PkiPlace, SHARED_KEYS } from "../pki/certs.ts";
+import { type PkiPlace, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
-import { answer, say, tell } from "../run.ts";
+import { answer, answerJson, answerLines, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import {
   BACKUP_MARK,
@@ -60,6 +60,34 @@ export function aboutBundle({ files, manifest }: Bundle): string[] {
   ];
 }
 
+/** Answers with the content of the bundle, for people or for programs. */
+export function answerBundle(bundle: Bundle, { json }: { json?: boolean | undefined }) {
+  if (json) answerJson(bundleAsData(bundle));
+  else answerLines(aboutBundle(bundle));
+}
+
+/** The same for programs: no key, only what names each. */
+function bundleAsData({ files, manifest }: Bundle) {
+  const { made, node, tool, cluster, kubeletConfig } = manifest ?? {};
+  return {
+    ...(manifest && { packed: { made, node, kit: tool } }),
+    ...(cluster && { cluster: cluster.name, controlPlanes: cluster.controlPlanes }),
+    keys: keysIn(files).map(({ name, ...key }) => {
+      const { pem, cert } = signingIn(files, key);
+      const more = cert && { algorithm: cert.algorithm, notAfter: cert.notAfter.toISOString() };
+      return { name, publicKeyHash: hashIn(pem), ...more };
+    }),
+    elsewhere: manifest ? notInIt(manifest).map((line) => line.split(/ /)[0]!) : [],
+    ...(kubeletConfig && { kubeletConfig: kubeletConfig.path }),
+  };
+}
+
+/** A key's public half, and its certificate if it is a CA. */
+function signingIn(files: Bundle["files"], key: Pick<SharedKey, "publicFile" | "keyFile">) {
+  const pem = signingFirst(textIn(files, key.publicFile)!, textIn(files, key.keyFile));
+  return { pem, cert: certificatesIn(pem).length > 0 ? certInfo(pem) : undefined };
+}
+
 export function ofKubelet(config: BundleManifest["kubeletConfig"]): string[] {
   return config ? ["and the kubelet's configuration of that node"] : [];
 }
@@ -67,8 +95,7 @@ export function ofKubelet(config: BundleManifest["kubeletConfig"]): string[] {
 export function describe(files: Bundle["files"]): string[] {
   const width = Math.max(...SHARED_KEYS.map(({ name }) => name.length));
   return keysIn(files).map((key) => {
-    const pem = signingFirst(textIn(files, key.publicFile)!, textIn(files, key.keyFile));
-    const cert = certificatesIn(pem).length > 0 ? certInfo(pem) : undefined;
+    const { pem, cert } = signingIn(files, key);
     return `${key.name.padEnd(width)}  ${hashIn(pem)}  ${cert ? `${cert.algorithm}, until ${day(cert.notAfter)}` : "signs service-account tokens"}`;
   });
 }

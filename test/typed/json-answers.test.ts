@@ -3,17 +3,20 @@
  * scripts/answers.schema.json describes it.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import schema from "../../scripts/answers.schema.json" with { type: "json" };
 import { SEVERITIES } from "../../shared/checks/kinds.ts";
 import { ANSWER_SCHEMA } from "../../shared/json-answer.ts";
 import { lineRead } from "../../shared/options.ts";
+import { clusterObjects } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { longLives } from "../pretend/long-lives.ts";
-import { pretendNode } from "../pretend/node.ts";
+import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { nodeInState, STATES, type StateName } from "../pretend/screen-states.ts";
 import { here, typeHere } from "../pretend/typed-here.ts";
+import { snapshotOf } from "../pretend/write-db.ts";
 import { SCRIPTS } from "../repo/help.ts";
 import { faultsBy, find } from "../repo/json-schema.ts";
 
@@ -92,6 +95,42 @@ test("renew-ca --dry-run --json has the dates before and after; words --json wha
   }
 });
 
+test("restore --dry-run --json has what comes back, and when it is from", async () => {
+  using node = here(await pretendNode({ kind: "no node" }));
+  const puts = Object.entries(clusterObjects(node.ca.cert)).map(
+    ([key, object]) => [`/registry/${key}`, JSON.stringify(object)] as [string, string],
+  );
+  writeFileSync(`${node.root}/root/snapshot.db`, snapshotOf({ members: [MEMBER], puts }));
+  const { exitCode, stdout } = await node.run("restore snapshot.db --as m1 --dry-run --json");
+  expect(exitCode).toBe(0);
+  expect(judged("restore", { exitCode, stdout })).toMatchObject({
+    ...{ ended: "ok", isDryRun: true, from: "a snapshot", isExact: false, node: "m1" },
+    keys: puts.length,
+  });
+});
+
+test("hand-over list --json names each key by its hash, and has none", async () => {
+  using node = here(await pretendNode({ kind: "healthy control plane node" }));
+  writeFileSync(`${node.root}/root/passphrase`, "a passphrase of this test alone\n", { mode: 0o600 });
+  const [packed, listed] = ["pack --out keys.age", "list keys.age --json"].map(
+    (line) => `hand-over ${line} --passphrase-file passphrase`,
+  );
+  expect((await node.run(packed!)).exitCode).toBe(0);
+  const said = await node.run(listed!);
+  const { keys, cluster } = judged("hand-over", said) as unknown as {
+    keys: { name: string; notAfter?: string }[];
+    cluster: string;
+  };
+  expect(keys.map(({ name, notAfter }) => [name, notAfter !== undefined])).toEqual([
+    ["ca", true],
+    ["front-proxy-ca", true],
+    ["etcd/ca", true],
+    ["sa", false],
+  ]);
+  expect(cluster).toBe("kubernetes");
+  expect(said.stdout).not.toContain("PRIVATE KEY");
+});
+
 const withJson: string[] = [];
 for (const script of SCRIPTS.map((path) => basename(path, ".ts"))) {
   await typeHere(`${script} --help`);
@@ -99,15 +138,23 @@ for (const script of SCRIPTS.map((path) => basename(path, ".ts"))) {
 }
 
 test("the scripts that answer have --json", () => {
-  expect(withJson).toEqual(["00-assess", "05-verify", "drill", "plan", "renew-ca", "words"]);
+  expect(withJson).toEqual([
+    ...["00-assess", "05-verify", "drill", "hand-over", "plan", "renew-ca", "restore", "words"],
+  ]);
 });
+
+/** Scripts that need a word before they look. */
+const LINES: Record<string, string> = {
+  "hand-over": "hand-over list keys.age",
+  restore: "restore snapshot.db --as m1 --dry-run",
+};
 
 test.each(withJson)(
   "%s --json on a machine that is no node, and on a line with a wrong word",
   async (script) => {
     for (const [line, codes] of [
-      [`${script} --json`, [0, 1, 3]],
-      [`${script} --json --nonsense`, [64]],
+      [`${LINES[script] ?? script} --json`, [0, 1, 3]],
+      [`${LINES[script] ?? script} --json --nonsense`, [64]],
     ] as const) {
       const said = await typeHere(line);
       const answer = judged(script, said);
