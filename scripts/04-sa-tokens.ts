@@ -210,9 +210,9 @@ const USAGE = `Usage:
 Renews the tokens that no longer verify, and restarts pods with the old CA or an old token. First
 kube-proxy restarts, on all nodes at once. The network plugin is next, with what it needs, a tenth
 of the nodes at a time. Webhooks and DNS follow, then the rest, by their own rolling updates. Pods
-whose updates are made by hand (OnDelete), and pods of other controllers, are evicted, never more
-than a PodDisruptionBudget allows. Pods that run to their end, or that cannot be restarted, are
-left. The command for each is printed, and they do not stop the others.
+of an OnDelete workload, which no rolling update replaces, and pods of other controllers are
+evicted, never more than a PodDisruptionBudget allows. Pods that run to their end, or that cannot be
+restarted, are left. The command for each is printed, and they do not stop the others.
 
 retire:  Run it on each control plane node, afterwards. Removes the old key (sa-old.pub, if
          00-token-key made one) from the API server. It refuses while a Secret or a running pod

@@ -31,8 +31,8 @@ async function main() {
 const USAGE = `Usage:
     ./bunw scripts/words.ts [--back WORD,…] [--json]
 
-Prints the options that earlier scripts on this node, or the node that packed the keys, have saved,
-and that still hold. Every script uses these words.
+Prints the options that earlier scripts on this node, or the node that packed the keys, have saved.
+Every script on this node uses these options until you take them back.
 
 Options:
     --back WORDS     Forget these words: a node's name, a flag of --start-without, the endpoint or

@@ -41,7 +41,7 @@ const NAMES = 'It should name no worker that has to join. If it names one: RUNBO
 export const DECIDES =
   "It decides who joins. It does not name a worker that has lost its files, and whose kubelet keeps running from memory. That worker joins when its kubelet has been restarted. Then repeat this step";
 const BY_NAME =
-  "ssh asks about each machine that it does not know by its node's name, also if ssh knows the address. Say yes only if that address is the node's";
+  "Say yes to ssh only if the address that it shows is the node's. ssh asks about each machine that it does not know by its node's name, also if ssh knows the address";
 const NO_JOIN =
   "Only for workers that the first step of this part has named. It has named none? Skip this step";
 

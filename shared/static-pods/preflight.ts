@@ -35,7 +35,7 @@ export interface Coming {
    */
   pods: readonly Pick<WantedManifest, "name" | "manifest">[];
   imagesLater: boolean | undefined;
-  /** etcd's database: in part 1 by its data, in part 2 as etcd itself says. */
+  /** Whether etcd's database is full: part 1 reads it in etcd's data, part 2 asks the running etcd. */
   isFull: boolean;
 }
 

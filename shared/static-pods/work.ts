@@ -201,8 +201,8 @@ function lacksFlagsAlone(now: Manifest, { before, manifest }: WantedManifest): b
 }
 
 /**
- * Half a kubeadm upgrade: etcd came up with the file, and no API server wrote its mirror pod since. No older etcd opens
- * what a newer one has written; so the older one comes back only where its own container runs.
+ * Half a kubeadm upgrade: etcd started with the manifest on disk, and no API server wrote its mirror pod since. No older
+ * etcd opens what a newer etcd has written. So the image of the mirror pod comes back only where its container runs.
  */
 function isNewerEtcd(
   now: Manifest,

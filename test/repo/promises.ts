@@ -102,7 +102,7 @@ export const PROMISES: Promised[] = [
   more("# no bundle: part 1 with --new-cas", "scenario restored-new-cas", "test/typed/restore.test.ts: parts 0 and 1 go on from"),
   more("Also after `rm -rf /etc/kubernetes`: `move.ts` first", "scenario moved-lost", "test/typed/move.test.ts: after rm -rf nothing is there to write"),
   more("It refuses* an address in the cluster's own ranges", "test/shared/moved/pairs.test.ts: is refused"),
-  more("Not of dry runs and refusals", "test/scripts/kept-runs.test.ts: a dry run, a refusal, a run that finds nothing to do"),
+  more("A dry run or a refusal leaves none", "test/scripts/kept-runs.test.ts: a dry run, a refusal, a run that finds nothing to do"),
   more("This node's stays reduced all the same, as part 2 on that node may be about to stop that one.", "test/scripts/no-eviction.test.ts: part 2 may be about to end it", "test/soak/side-by-side.test.ts: nobody runs in full before all are back"),
   more("it is tainted, and none of its pods is still to be deleted, the controller-manager runs in full without it", "test/scripts/no-eviction.test.ts: where nothing is left to evict"),
   more("So the controllers that taint such nodes and evict their pods stay off until all nodes are back.", "test/scripts/no-eviction.test.ts: leaves it reduced while a worker is away", "test/typed/parts.test.ts: close names a node that does not renew its Lease"),
