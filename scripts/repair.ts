@@ -5,10 +5,10 @@
  * the plan has, node by node. You decide by numbers. The same command again continues.
  */
 import { rmSync } from "node:fs";
-import { isIP } from "node:net";
 import { join } from "node:path";
 import { UsageError } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
+import { hostOf } from "../shared/follow/destination.ts";
 import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
 import { HOME, isCheckout, kitFile } from "../shared/follow/kit-file.ts";
@@ -17,8 +17,8 @@ import { folderIn, privateFolder } from "../shared/follow/private-folder.ts";
 import { newSession, RepairLog, type Session, type Words } from "../shared/follow/session.ts";
 import { Ssh } from "../shared/follow/ssh.ts";
 import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
-import { KIT_PLACE } from "../shared/plan/kit-place.ts";
-import { isUserName, ROOT } from "../shared/plan/login.ts";
+import { isOnEachMachine } from "../shared/pki/addresses.ts";
+import { ROOT } from "../shared/plan/login.ts";
 import { answerLines, run, tell, VERSION } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 
@@ -61,16 +61,10 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
   return () => (made ??= make());
 }
 
-/** "root@cp1"; nothing: this machine. Errors: Fail where it is no destination of ssh. */
+/** Nothing: this machine. */
 function firstHost(destination: string | undefined): Host {
-  if (destination === undefined)
-    return { name: "this node", address: "", user: ROOT, isHere: true, kit: HOME };
-  const [, user = ROOT, address] =
-    /^(?:([^@]+)@)?([A-Za-z0-9[][\w.:[\]%-]*)$/.exec(destination) ?? [];
-  if (address && isUserName(user)) return { name: address, address, user, kit: KIT_PLACE };
-  throw new UsageError(`"${destination}" is no destination of ssh`, {
-    hint: "name one control plane node: npm run repair -- root@ADDRESS",
-  });
+  if (destination !== undefined) return hostOf(destination);
+  return { name: "this node", address: "", user: ROOT, isHere: true, kit: HOME };
 }
 
 const NPM = "npm run repair --";
@@ -104,7 +98,8 @@ const USAGE = `Usage:
     ./bunw scripts/repair.ts [USER@]NODE [options] the same, from an unpacked kit
     ./bunw scripts/repair.ts [options]             on a control plane node itself: the others by ssh
 
-NODE is a control plane node, as ssh takes it: an address, or a name of your ssh configuration. Its
+NODE is a control plane node, as ssh takes it: an address, or a name of your ssh configuration. An
+address of IPv6 may stand in brackets, and none has a zone such as %eth0. Its
 jump host and port count for the other nodes, too. USER is root, or may use sudo there without a
 password. It looks at all nodes, and shows one screen: what happened, what will be done, and how
 long the API is unavailable. It names what cannot be taken back. Nothing but a look is done before
@@ -162,7 +157,7 @@ function parse() {
 /** Errors: Fail where one has another form. */
 function addressesOf(pairs: readonly string[]): Map<string, string> {
   const all = pairs.map((pair) => pair.split("=") as [string, string]);
-  const wrong = all.find(([name, address]) => !name || isIP(address ?? "") === 0);
+  const wrong = all.find(([name, address]) => !name || !isOnEachMachine(address ?? ""));
   if (!wrong) return new Map(all);
   throw new UsageError(`"${wrong.join("=")}" is no node with its address`, {
     hint: "give both: --address w1=10.0.0.21",

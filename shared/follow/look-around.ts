@@ -2,11 +2,11 @@
  * The look before the plan: brings the kit to all nodes, asks all of them at the same time what 00-assess says there, and
  * lets the first one make the plan of their answers. Reads only, but for what stops the loss of keys, which is asked first.
  */
-import { isIP } from "node:net";
 import { command } from "../again.ts";
 import { Fail } from "../fail.ts";
 import { writeTar } from "../hand-over/tar.ts";
 import { inParallel } from "../in-parallel.ts";
+import { isOnEachMachine } from "../pki/addresses.ts";
 import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
 import { KIT_PLACE } from "../plan/kit-place.ts";
 import { lookLine, SEEN } from "../plan/look-line.ts";
@@ -82,7 +82,7 @@ async function operatorsAddress(session: Session, name: string, why: string): Pr
   const typed =
     session.addresses.get(name) ??
     (await session.person.path(`${plainLine(why)}. The address of ${name}, or nothing to leave it out`));
-  if (typed === undefined || isIP(typed) > 0) return typed;
+  if (typed === undefined || isOnEachMachine(typed)) return typed;
   throw new Fail(`"${plainLine(typed)}" is no IP address`, {
     hint: `give it with the line: --address ${name}=IP`,
   });

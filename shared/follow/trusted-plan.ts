@@ -3,9 +3,9 @@
  * the runbook's own lines word for word, or one of its scripts with options and values of a closed list. A name, an
  * address or a path of another form ends the repair before anything is typed.
  */
-import { isIP } from "node:net";
 import { Fail } from "../fail.ts";
 import { ANSWER_SCHEMA } from "../json-answer.ts";
+import { isOnEachMachine } from "../pki/addresses.ts";
 import { quoteUntrusted } from "../plain.ts";
 import type { Act } from "../plan/act.ts";
 import type { Brings, PutPod } from "../plan/decision-ways.ts";
@@ -21,7 +21,7 @@ export function readPlanData(text: string, runbookLines: ReadonlySet<string>): P
   if (plan.ended !== "ok") return { ...plan, decisions: knownWays(plan.decisions ?? [], [], runbookLines) };
   for (const { name, address, why } of plan.nodes) {
     if (!isName(name) && !/^node \d+$/.test(name)) throw wrong("the name of a node", name);
-    if (why === undefined && isIP(address) === 0) throw wrong("an IP address", address);
+    if (why === undefined && !isOnEachMachine(address)) throw wrong("an IP address", address);
   }
   const names = plan.nodes.map(({ name }) => name);
   for (const { steps } of plan.parts)

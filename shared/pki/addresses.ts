@@ -101,6 +101,13 @@ export function endpointUrl(endpoint: string, port: number): string {
   return `https://${urlHost(host)}:${own ?? port}`;
 }
 
+/** Not so a link-local address of IPv6: each link has its own, whatever the zone behind "%" is called (RFC 4007 §6). */
+export function isOnEachMachine(address: string): boolean {
+  return (
+    isIP(address) > 0 && !address.includes("%") && !(isIP(address) === 6 && isWithin(address, "fe80::/10"))
+  );
+}
+
 /** As URLs and scp take it: IPv6 in brackets. */
 export function urlHost(host: string): string {
   return isIP(host) === 6 ? `[${host}]` : host;
