@@ -8,7 +8,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { UsageError } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { hostOf } from "../shared/follow/destination.ts";
+import { sshHostOf } from "../shared/follow/destination.ts";
 import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
 import { HOME, isCheckout, kitFile } from "../shared/follow/kit-file.ts";
@@ -63,7 +63,7 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
 
 /** Nothing: this machine. */
 function firstHost(destination: string | undefined): Host {
-  if (destination !== undefined) return hostOf(destination);
+  if (destination !== undefined) return sshHostOf(destination);
   return { name: "this node", address: "", user: ROOT, isHere: true, kit: HOME };
 }
 

@@ -4,7 +4,7 @@
  */
 import { isIP } from "node:net";
 import { attemptLater, Fail } from "../fail.ts";
-import { withAddress } from "../node/kubelet-config.ts";
+import { withAddress } from "../node/kubelet-address.ts";
 import { listed, quoteUntrusted } from "../plain.ts";
 import type { Brings } from "../plan/decision-ways.ts";
 import { answer, say } from "../run.ts";

@@ -7,7 +7,7 @@ import { isUserName, ROOT } from "../plan/login.ts";
 import type { Host } from "./host.ts";
 
 /** "root@cp1", "fd00::11", "root@[fd00::11]". Errors: UsageError where it is no destination of ssh. */
-export function hostOf(destination: string): Host {
+export function sshHostOf(destination: string): Host {
   const [, user = ROOT, typed = ""] = /^(?:([^@]+)@)?([^@]+)$/.exec(destination) ?? [];
   const address = /^\[(.+)\]$/.exec(typed)?.[1] ?? typed;
   if (isIP(address) > 0 && !isOnEachMachine(address))

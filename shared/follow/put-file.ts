@@ -1,6 +1,6 @@
 /** A file that came to this machine, into its place on a node; and a text of a node that is shown, for who has to read it. */
 import { plainLine, quoteUntrusted } from "../plain.ts";
-import { newFile, newFileBeside } from "../plan/by-hand.ts";
+import { putLine } from "../plan/whole-file.ts";
 import { answerLines, say } from "../run.ts";
 import { MOST, patience } from "./late.ts";
 import type { Session } from "./session.ts";
@@ -17,7 +17,7 @@ export async function putFile(
 ) {
   const host = session.hosts.get(name);
   if (!host) return say(`${name}: ${path} was not written: nothing proves the address of ${name}`);
-  const put = aside ? newFileBeside(path) : newFile(path);
+  const put = putLine({ path, size: input.length, aside });
   const how = { input, ...patience(session, MOST.file) };
   const { exitCode, stderr } = await session.transport.run(host, put, how);
   session.log.add({ node: name, command: put, seconds: 0, exitCode });

@@ -9,15 +9,16 @@
  * docs.rke2.io/security/certificates, docs.k0sproject.io (troubleshooting/certificate-authorities, backup),
  * github.com/canonical/microk8s (refresh-certs), docs.siderolabs.com/talos (security/ca-rotation).
  */
+
 import { dirname, resolve } from "node:path";
 import type { Todo } from "../again.ts";
 import { attempt, Refused } from "../fail.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
-import { isEachAddress } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { shell } from "../shell-line.ts";
 import { isMapping, readMapping, type Shape, yamlText } from "../yaml.ts";
+import { withAddress } from "./kubelet-address.ts";
 import { withDropIns } from "./kubelet-drop-ins.ts";
 import type { KubeletFlags } from "./started-with.ts";
 
@@ -94,13 +95,6 @@ export function takeConfigOf({ path, text, from }: LostConfig, { files, nodeIp }
   const content = nodeIp ? withAddress(text, nodeIp) : text;
   const note = `${from}'s, with this node's address: reserved resources and the like are as there`;
   return writeFile(path, content, { mode: 0o600, note });
-}
-
-/** A KubeletConfiguration of another node: the address at which its kubelet listens becomes this one. */
-export function withAddress(text: string, nodeIp: string): string {
-  return text.replace(/^address: *["']?([^"'\s]*).*$/m, (line, at) =>
-    isEachAddress(at) ? line : `address: "${nodeIp}"`,
-  );
 }
 
 interface KubeletConfiguration {

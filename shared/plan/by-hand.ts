@@ -184,18 +184,8 @@ export function printedAs(path: string, from: Reached, to: Reached, line: string
 }
 
 /** Its folder is made, and a file that is there already stays. */
-export function newFile(path: string): string {
+function newFile(path: string): string {
   return shell`set -C; umask 077; mkdir -p ${dirname(path)} && cat > ${path}`;
-}
-
-/** The name of a file that another one replaces. */
-export function asideName(path: string): string {
-  return `${path}.before`;
-}
-
-/** The same, and one that is there gets that name, whose earlier ones get numbers. */
-export function newFileBeside(path: string): string {
-  return `if test -e ${shell`${path}`}; then ${shell`mv --backup=numbered -T ${path} ${asideName(path)}`}; fi; ${newFile(path)}`;
 }
 
 /**

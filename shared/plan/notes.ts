@@ -11,15 +11,7 @@ import { irreversibleText } from "../run.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
-import {
-  asideName,
-  type Line,
-  linesOfAct,
-  printedInto,
-  reachedAs,
-  reachIn,
-  YOUR_MACHINE,
-} from "./by-hand.ts";
+import { type Line, linesOfAct, printedInto, reachedAs, reachIn, YOUR_MACHINE } from "./by-hand.ts";
 import type { List, Way } from "./decision-ways.ts";
 import { LISTS } from "./decision-ways.ts";
 import { ROOT } from "./login.ts";
@@ -27,6 +19,7 @@ import { linesHere, linesOn, type Note, planAgain, planWith } from "./note.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
 import type { Placed, PlanStep } from "./step-order.ts";
+import { asideName } from "./whole-file.ts";
 
 type Asked = Pick<
   PlanFacts,

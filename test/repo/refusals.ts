@@ -105,7 +105,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a word that was typed wrong: the plan's own lines are RUNBOOK's, held by named-in-texts.test.ts",
-    of: "options.ts parseWords; destination.ts hostOf; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; stale-pods.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts addFromFile; renew.ts digestIn refuseLost refuseOther",
+    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; stale-pods.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts addFromFile; renew.ts digestIn refuseLost refuseOther",
   },
   {
     shownBy: "etcd-place.ts etcdDataOf",

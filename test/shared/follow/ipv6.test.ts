@@ -1,7 +1,7 @@
 /** Nodes with addresses of IPv6: ssh takes one without brackets, scp takes it in brackets, and a link-local one is no node's. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { hostOf } from "../../../shared/follow/destination.ts";
+import { sshHostOf } from "../../../shared/follow/destination.ts";
 import type { Host } from "../../../shared/follow/host.ts";
 import { readPlanData } from "../../../shared/follow/trusted-plan.ts";
 import { linesOfAct } from "../../../shared/plan/by-hand.ts";
@@ -21,13 +21,13 @@ test.each([
   ["ops@[fd00::11]", "ops", "fd00::11"],
   ["10.0.0.11", "root", "10.0.0.11"],
 ])("%s is %s at %s", (destination, user, address) => {
-  expect(hostOf(destination)).toMatchObject({ user, address, name: address });
+  expect(sshHostOf(destination)).toMatchObject({ user, address, name: address });
 });
 
 test.each(["fe80::1%eth0", "root@[fe80::1%eth0]", "fe80::1"])(
   "%s is refused: each link has another machine there",
   (destination) => {
-    expect(() => hostOf(destination)).toThrow("means another machine on each link");
+    expect(() => sshHostOf(destination)).toThrow("means another machine on each link");
   },
 );
 
@@ -41,12 +41,12 @@ test.each([
   "[fd00::11",
   "a b@cp1",
 ])("%s is no destination", (destination) => {
-  expect(() => hostOf(destination)).toThrow("is no destination of ssh");
+  expect(() => sshHostOf(destination)).toThrow("is no destination of ssh");
 });
 
 test("ssh gets the address without brackets, in each of its calls, and compares the key with the node's", async () => {
   const { value, ran } = await withSsh(async (ssh) => {
-    for (const host of [hostOf("ops@[fd00::11]"), W1]) await ssh.meet(host);
+    for (const host of [sshHostOf("ops@[fd00::11]"), W1]) await ssh.meet(host);
     return await ssh.run(W1, "exit 5");
   });
   expect(value).toMatchObject({ exitCode: 5 });

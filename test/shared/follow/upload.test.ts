@@ -1,8 +1,8 @@
 /** A number of `repair` that takes a file of the operator's own. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { repairAll } from "../../../shared/follow/follow-plan.ts";
-import { newFileBeside } from "../../../shared/plan/by-hand.ts";
+import { putLine } from "../../../shared/plan/whole-file.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { planOf } from "../../pretend/plan-answer-here.ts";
 import { caught } from "../../pretend/quietly.ts";
@@ -43,9 +43,7 @@ test("the file gets into its place on the node that lacks it, and the node is lo
   const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
   const { transport, person, screen } = await follow(`${box.dir}/own.yaml`, [once, /^End here/]);
   expect(transport.sent.get("m1")).toBe("kind: EncryptionConfiguration\n");
-  expect(transport.calls).toContain(
-    `m1: set -C; umask 077; mkdir -p ${PATH.replace(/\/[^/]*$/, "")} && cat > ${PATH}`,
-  );
+  expect(transport.calls).toContain(`m1: ${putLine({ path: PATH, size: 30, aside: false })}`);
   expect(screen).toContain(`wrote ${PATH} on m1: 30 bytes`);
   expect(person.asked.filter((text) => text.includes(DOES))).toHaveLength(2);
 });
@@ -59,16 +57,32 @@ test("a path that is none is said, and the question comes again", async () => {
   expect(person.asked.filter((text) => text.includes(DOES))).toHaveLength(2);
 });
 
+function put(path: string, text: string, { aside = false, size = text.length } = {}) {
+  const line = putLine({ path, size, aside });
+  const { exitCode, stderr } = Bun.spawnSync(["sh", "-c", line], { stdin: Buffer.from(text) });
+  return { exitCode, stderr: stderr.toString() };
+}
+
 test("one that does not fit moves aside, and none that moved aside is lost", () => {
   using box = sandbox();
   const path = `${box.dir}/enc/encryption.yaml`;
-  const put = (text: string) =>
-    Bun.spawnSync(["sh", "-c", newFileBeside(path)], { stdin: Buffer.from(text) });
-  mkdirSync(`${box.dir}/enc`);
-  for (const text of ["first", "second", "third"]) expect(put(text).exitCode).toBe(0);
+  for (const text of ["first", "second", "third"])
+    expect(put(path, text, { aside: true })).toEqual({ exitCode: 0, stderr: "" });
   expect(readFileSync(path, "utf8")).toBe("third");
   expect(readFileSync(`${path}.before`, "utf8")).toBe("second");
   expect(readFileSync(`${path}.before.~1~`, "utf8")).toBe("first");
   expect(statSync(path).mode & 0o777).toBe(0o600);
-  expect(existsSync(`${path}.before.~2~`)).toBe(false);
+  expect(readdirSync(`${box.dir}/enc`)).toHaveLength(3);
+});
+
+test("a file that came cut off is none, and one that is there stays", () => {
+  using box = sandbox();
+  const path = `${box.dir}/enc/encryption.yaml`;
+  expect(put(path, "half", { size: 8 })).toEqual({ exitCode: 1, stderr: "the file came cut off\n" });
+  expect(readdirSync(`${box.dir}/enc`)).toEqual([]);
+  expect(put(path, "whole").exitCode).toBe(0);
+  const { exitCode, stderr } = put(path, "other");
+  expect([exitCode, readFileSync(path, "utf8")]).toEqual([1, "whole"]);
+  expect(stderr).toContain("File exists");
+  expect(readdirSync(`${box.dir}/enc`)).toEqual(["encryption.yaml"]);
 });
