@@ -3,14 +3,16 @@
  * edited.
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { packFolder } from "../../tools/pack/pack-kit.ts";
 import { OWN_ARCH } from "../kit/own-arch.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { afterPart1, servePart2 } from "../pretend/in-part2.ts";
+import { pretendNode } from "../pretend/node.ts";
 
 setDefaultTimeout(300_000);
 
@@ -47,4 +49,18 @@ test("one more SAN, by the line of RUNBOOK-MORE.md: part 2 of the edited kit iss
   const { sans } = certInfo(node.read("/etc/kubernetes/pki/apiserver.crt"));
   expect(sans.dns).toContain(NAME);
   expect(sans.dns).toContain("kubernetes.default.svc");
+});
+
+test("a certificate that is valid without the SAN stays; where it is moved away, the edited kit would issue one", async () => {
+  await $`sh -c ${sed}`.cwd(kit).quiet();
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const dryRun = async () => {
+    const env = { ...node.env, PWD: "/root", KUBE_PKI_REPAIR_ROOT: node.root };
+    const line = $`${join(kit, "bun", OWN_ARCH)} scripts/02-control-plane.ts --dry-run`;
+    return (await line.cwd(kit).env(env).quiet()).stderr.toString();
+  };
+  expect(await dryRun()).toContain("unchanged /etc/kubernetes/pki/apiserver.crt");
+  renameSync(`${node.root}/etc/kubernetes/pki/apiserver.crt`, `${node.root}/root/apiserver.crt`);
+  expect(await dryRun()).toContain("would write /etc/kubernetes/pki/apiserver.crt");
 });
