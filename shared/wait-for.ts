@@ -71,7 +71,9 @@ export async function waitFor<T>(
     const interval = Math.max(PROBE_INTERVAL, options.interval ?? 0);
     await Bun.sleep(Math.max(interval * Math.min(1, patience()), eased));
   }
-  throw new Fail(`Waited ${options.seconds} s for ${resolveText(what)}: ${soFar(wait) ?? "no answer yet"}`, {
+  // tests alone make a wait shorter
+  const seconds = Math.round(options.seconds * Math.max(1, patience()));
+  throw new Fail(`Waited ${seconds} s for ${resolveText(what)}: ${soFar(wait) ?? "no answer yet"}`, {
     hint: resolveText(options.hint),
     cause: wait.last,
   });

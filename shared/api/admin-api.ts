@@ -47,7 +47,7 @@ function isElsewhere(facts: ClusterFacts): boolean {
   return withAdminElsewhere(pkiFindings(wholePki(facts), facts), facts).every(({ state }) => state === "ok");
 }
 
-/** here to sign it. */
+/** A client of the API as a user of system:masters; undefined where the CA's key is not here to sign it. */
 export async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi | undefined> {
   const key = readText(keyPath("ca", facts.certificatesDir));
   if (!key) return undefined;

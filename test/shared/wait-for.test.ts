@@ -1,6 +1,6 @@
 /** What a wait says while it waits. */
 import { afterEach, beforeEach, expect, jest, spyOn, test } from "bun:test";
-import { Fail } from "../../shared/fail.ts";
+import { Fail, failOf } from "../../shared/fail.ts";
 import { beginToTell, listenToRun, type RunEvent } from "../../shared/this-run.ts";
 import { answered, sayWhile, waitFor } from "../../shared/wait-for.ts";
 import { sandbox } from "../pretend/sandbox.ts";
@@ -235,4 +235,19 @@ test.each([
     ear.mockRestore();
   }
   expect(slept).toEqual([between, between]);
+});
+
+test("with more patience a wait that is over says how long it really was", async () => {
+  using box = sandbox();
+  process.env.KUBE_PKI_REPAIR_PATIENCE = "3";
+  try {
+    const waiting = failOf(() =>
+      waitFor("the Lease of cp1 to be renewed", () => false, { ...lease, say: () => undefined }),
+    );
+    for (let second = 0; second < 400; second++) await nextProbe();
+    expect((await waiting)?.message).toStartWith("Waited 270 s for ");
+  } finally {
+    delete process.env.KUBE_PKI_REPAIR_PATIENCE;
+  }
+  expect(box.said).toEqual([]);
 });
