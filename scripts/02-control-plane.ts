@@ -100,12 +100,13 @@ async function checkEtcd(values: Values) {
   // only a word of this very line takes a member out of etcd
   const saved = leftOut.lost.filter((name) => !values.lost.includes(name));
   const out = { without: [...leftOut.without, ...saved], lost: values.lost };
-  const etcd = await proveEtcd(cp, out, values["lost-on"]);
+  const { takeOut, ...etcd } = await proveEtcd(cp, out, values["lost-on"]);
   const steps = async () => {
     await servers.startServers(cp, work, await issue(cp, work));
     await foreseeSaKey(cp);
   };
   await beforeServersStop(cp, work, { ...values, ...etcd, steps });
+  await takeOut();
   saveOptions(cp);
   return { cp, out, lost: etcd.lost, work };
 }

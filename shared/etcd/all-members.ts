@@ -44,8 +44,9 @@ function noClient(): Fail {
 }
 
 /**
- * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones; lost ones
- * are removed. Returns whether the database is full, and the nodes that are lost: named now, or taken out before.
+ * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones. Returns whether the
+ * database is full, and the nodes that are lost: named now, or taken out before. `takeOut` removes the lost ones: the
+ * first change, and one without a way back, so all refusals come before it.
  */
 export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: readonly string[]) {
   const { lost } = named;
@@ -61,7 +62,7 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: re
   if (lost.length > 0) refuseNoQuorum(await membersNow(client, data), lost);
   if (mode.dryRun) {
     await sayPlannedRemovals(client, data, lost);
-    return { isFull: data.isFull, lost: nodesAmong(lost, cp) };
+    return { isFull: data.isFull, lost: nodesAmong(lost, cp), takeOut: async () => undefined };
   }
   if (!client) throw noClient();
   const status = await attemptLater(() => toAnswer(client));
@@ -79,8 +80,8 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: re
   for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
   const removed = current.filter(({ name }) => lost.includes(name));
   await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });
-  await removeMembers(members, lost, client);
-  return { isFull: await client.isFull(), lost: out.lost };
+  const takeOut = () => removeMembers(members, lost, client);
+  return { isFull: await client.isFull(), lost: out.lost, takeOut };
 }
 
 async function toAnswer(client: EtcdClient) {

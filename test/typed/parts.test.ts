@@ -20,7 +20,7 @@ import {
 import { sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { servePart2, withVip } from "../pretend/in-part2.ts";
 import { join, joinToItsEnd, kubeletFiles, newCa, serve, writeToken } from "../pretend/joining.ts";
-import { expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
+import { CRICTL, expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
 import { ASKED } from "../pretend/plan.ts";
 import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
@@ -118,6 +118,29 @@ test("part 2 takes a lost control plane node out of etcd, and says how a machine
   using _api = servePart2(node);
   await expectTranscript("02-control-plane-without", await node.run("02-control-plane --lost m2", PART));
   expect(state.members).toEqual([MEMBER, THIRD]);
+});
+
+test("part 2 takes nobody out of etcd where it refuses: an image is not here", async () => {
+  const noImage = {
+    command: `${CRICTL} inspecti -q registry.k8s.io/kube-scheduler*`,
+    exit: 1,
+    stderr: 'FATA[0000] no such image "x" present\n',
+  };
+  using node = here(
+    await pretendNode({
+      ...{ kind: "healthy control plane node", members: [...THREE] },
+      ...{ etcd: withVip(mirrorPod("kube-vip")), commands: [noImage, ...RESTARTS] },
+    }),
+  );
+  const state = { ...sameEtcd(node.stored), members: [...THREE] };
+  using _etcd = serveEtcd(node.root, state);
+  using _third = await serveOtherMember(node.root, state, THIRD_AT);
+  using _api = servePart2(node);
+  const { exitCode, stderr } = await node.run("02-control-plane --lost m2", PART);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
+  expect(stderr).toContain("(kube-scheduler) is not on this node");
+  expect(stderr).not.toContain("irreversible");
+  expect(state.members).toEqual([...THREE]);
 });
 
 test("part 3: join; the kubelet's configuration and flags are never changed", async () => {
