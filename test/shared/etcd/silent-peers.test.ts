@@ -79,7 +79,10 @@ async function withoutM2(serve: (root: string) => Promise<() => Disposable>) {
       using _etcd = serveEtcd(root, state);
       using _third = await serveOtherMember(root, state, THIRD_AT);
       const cp = await controlPlaneToRepair(undefined);
-      const fail = await failOf(() => proveEtcd(cp, { without: [], lost: ["m2"] }, []));
+      const fail = await failOf(async () => {
+        const { takeOut } = await proveEtcd(cp, { without: [], lost: ["m2"] }, []);
+        await takeOut();
+      });
       served?.[Symbol.dispose]();
       return { refused: fail?.message, left: state.members.map(({ name }) => name) };
     },
