@@ -22,6 +22,7 @@ import * as content from "../shared/restore/content.ts";
 import * as lost from "../shared/restore/lost-members-data.ts";
 import { onlyMember } from "../shared/restore/new-member.ts";
 import { newPlace, refuseOldAnswers } from "../shared/restore/new-place.ts";
+import { refuseOpenData } from "../shared/restore/open-data.ts";
 import { membersDataIn, sayDifferences } from "../shared/restore/several-members.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";
 import { proveSnapshot } from "../shared/restore/value-witnesses.ts";
@@ -191,6 +192,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
 }
 
 function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): Source {
+  refuseOpenData(dirs);
   const all = membersDataIn(dirs, snapshot, values["give-up"]);
   const choice = lost.chooseData(all);
   const { chosen, isQuorum } = choice;

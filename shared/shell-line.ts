@@ -105,6 +105,9 @@ export function signalLine(signal: "STOP" | "CONT" | "TERM" | "KILL", names: rea
   return `for p in $(${pgrep}); do grep -qE "^[^/]*/(u[^s]|[^u]).*pod[0-9a-f]{32}" /proc/$p/cgroup && kill -${signal} $p${ended}; done || true`;
 }
 
+/** The kubelet first: it starts etcd again. */
+export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;
+
 /**
  * A line for root on another machine. Its shell reads the line again, so a line with quotes is one word here.
  */

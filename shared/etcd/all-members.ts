@@ -19,18 +19,11 @@ import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { act, mode, say, sayNoUndo } from "../run.ts";
-import { shell } from "../shell-line.ts";
+import { STOP_ETCD, shell } from "../shell-line.ts";
 import { sayWhile, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { type ProvedEtcd, proveSameEtcd, wayWithout } from "./identity.ts";
 import { isOwnEtcd, type Peer, peerNames, peersOf, quorumOf, SOON, shownAt } from "./peers.ts";
-import {
-  askAboutStrangers,
-  refuseLearner,
-  refuseNoQuorum,
-  refuseUnasked,
-  STOP_ETCD,
-  whySilent,
-} from "./unheard.ts";
+import { askAboutStrangers, refuseLearner, refuseNoQuorum, refuseUnasked, whySilent } from "./unheard.ts";
 
 const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
 

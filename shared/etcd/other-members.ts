@@ -12,6 +12,7 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { isHeard } from "../pki/served.ts";
 import { say } from "../run.ts";
+import { STOP_ETCD } from "../shell-line.ts";
 import {
   isOwnEtcd,
   type Peer,
@@ -22,7 +23,7 @@ import {
   SOON,
   settledPeers,
 } from "./peers.ts";
-import { askAboutStrangers, type Question, STOP_ETCD } from "./unheard.ts";
+import { askAboutStrangers, type Question } from "./unheard.ts";
 
 interface OtherMembers {
   /** Their etcd runs. */

@@ -14,7 +14,7 @@ import { certInfo, infoOf } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
-import { shell, signalLine } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import type { MemberId } from "./identity.ts";
 import { etcdCas, ownEtcdRuns, type Peer, peerNames, quorumOf, survey } from "./peers.ts";
 
@@ -208,5 +208,3 @@ function shownKey({ servedPem }: Stranger): string {
   if (info === undefined) return "a certificate that cannot be read";
   return `the name "${quoteUntrusted(info.cn ?? "")}" and the key ${info.publicKeyHash}`;
 }
-
-export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;

@@ -9,11 +9,12 @@ const SELF = "test/repo/weight.test.ts";
 
 /**
  * The most kB (1,000 bytes) of TypeScript that scripts/ and shared/ have together: 2,384 kB at 1.0.0's end; for 1.1.0
- * `repair` (issue 57, 60 kB) and the witnesses of etcd's data (issue 56), a front door and answers for programs (issue 58), limits of repair's acts (issue 57, 10 kB),
- * names and sentences with their nouns written again (issue 58, 50 kB), and 4 % of slack. It is a reading, no goal: no
+ * `repair` (issue 57, 60 kB) and the witnesses of etcd's data (issue 56), a front door and answers for programs (issue 58),
+ * limits of repair's acts (issue 57, 10 kB), names and sentences with their nouns written again (issue 58, 50 kB), files that
+ * the operator brings by repair and sealed etcd data (issue 57, 60 kB), and 4 % of slack. It is a reading, no goal: no
  * word is shortened for it, and a small new file is welcome where it uncouples. A release raises or lowers it, with its reason here.
  */
-const BUDGET_KB = 2_780;
+const BUDGET_KB = 2_890;
 
 /** "scripts", "shared" for the files that stand in no room, "shared/etcd". */
 function roomOf(path: string): string {

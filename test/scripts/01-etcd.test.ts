@@ -5,10 +5,10 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
-import { STOP_ETCD } from "../../shared/etcd/unheard.ts";
 import { publicPem } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
+import { STOP_ETCD } from "../../shared/shell-line.ts";
 import { ADDRESS, FACTS, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT, THIRD, THIRD_AT } from "../pretend/etcd.ts";
 import { pretendProcess } from "../pretend/memory.ts";

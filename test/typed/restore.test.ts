@@ -1,7 +1,7 @@
 /** All control plane nodes are lost: restore on a new machine, as operators run it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { readEtcdData } from "../../shared/etcd-data/data.ts";
@@ -372,6 +372,30 @@ test("of the disks of lost members the newest log is taken, and its member goes 
   expect(data.members.map(({ id }) => id)).toEqual([MEMBER.id]);
   expect(data.keyCount).toBe(node.puts.length);
   expect(data.revision).toBe(node.puts.length + 1);
+});
+
+test("data that an etcd still writes is refused, as what is written later would be lost", async () => {
+  using node = await newMachine();
+  await disks(node);
+  expect(await node.run("restore --from /mnt/cp1 --as m1")).toMatchObject({ exitCode: 0 });
+  renameSync(`${node.root}/var/lib/etcd`, `${node.root}/mnt/before`);
+  const { dev, ino } = statSync(`${node.root}/mnt/before/member/snap/db`);
+  const device = [dev >> 8, dev & 0xff].map((part) => part.toString(16).padStart(2, "0")).join(":");
+  const locked = (kind: string) =>
+    write(
+      `${node.root}/proc/locks`,
+      `1: POSIX  ADVISORY  WRITE 1 00:19:4 0 EOF\n2: FLOCK  ADVISORY  ${kind} 4711 ${device}:${ino} 0 EOF\n`,
+    );
+  locked("WRITE");
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("restore --from /mnt/cp2,/mnt/before --as m1");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
+  expect(stderr).toContain('"/mnt/before/member/snap/db" is open: process 4711 writes to it');
+  expect(stderr).toContain("systemctl stop kubelet; for p in");
+  expect(node.fingerprint()).toEqual(before);
+  // who only reads it, as bbolt's own program does, is no reason
+  locked("READ ");
+  expect(await node.run("restore --from /mnt/before --as m1")).toMatchObject({ exitCode: 0 });
 });
 
 test("where later writes may be lost, the revision is raised, and clients of before list again", async () => {

@@ -59,7 +59,11 @@ const OWN_USR = "../usr";
 export function diskChecks({ lab, replaced }: Scene, since: number | undefined): Check[] {
   const nodes = lab.nodes.filter(({ name }) => !replaced.includes(name));
   const known = {
-    etcd: [lab.profile.etcdDataDir, ...Object.values(lab.profile.links)],
+    // the second where an operator moves it away: RUNBOOK-MORE.md, "Only one member is left"
+    etcd: [
+      ...[lab.profile.etcdDataDir, `${lab.profile.etcdDataDir}.before`],
+      ...Object.values(lab.profile.links),
+    ],
     addOns: addOnsOf(lab.profile).flatMap(({ writes }) => writes),
   };
   const written =

@@ -84,6 +84,18 @@ async function tryWithout(scene: Scene) {
     ok: stderr.includes('RUNBOOK-MORE "Only a snapshot is left"'),
     detail: stderr.trim().split("\n").at(-1)!,
   });
+  await restoreTooEarly(scene, cp1);
+}
+
+/** Its etcd waits for the others, and has its database open. */
+async function restoreTooEarly(scene: Scene, cp1: Machine) {
+  const line = `./bunw scripts/restore.ts --from /var/lib/etcd --as ${cp1.nodeName} --dry-run`;
+  const { stderr } = await type(scene, cp1, line, { part: 0, exit: [3] });
+  scene.checks.push({
+    name: "restore refuses data that an etcd still writes, and names its process",
+    ok: /"\/var\/lib\/etcd\/member\/snap\/db" is open: process \d+ writes/.test(stderr),
+    detail: stderr.trim().split("\n").at(-1)!,
+  });
 }
 
 /** Of the folder here, and `snapshot` where there is one. Returns what restore says. */
