@@ -49,6 +49,7 @@ beforeEach(async () => {
   put("CHANGELOG.md", "# Changes\n\n## 1.1.0\n\n- all\n");
   put("scripts/01-etcd.ts", "part 1\n");
   put("bun.lock", "packages\n");
+  put("releases/allowed_signers", "maintainers ssh-ed25519 AAAA\n");
   put("test/a.test.ts", "a test\n");
   await $`git init -q -b main`.cwd(home);
   await commit("all of 1.1.0");
@@ -115,7 +116,7 @@ test("the newest release is the one with the highest numbers; a record under ano
   expect(failed(() => releasesIn(home))).toContain('records the version "1.10.0"');
 });
 
-test("a commit becomes a release only as it is committed, with a new number and its section in CHANGELOG.md", async () => {
+test("a commit becomes a release only as it is committed, with a new number, its section in CHANGELOG.md, and a public key", async () => {
   expect(announcedVersion(home)).toBe("1.1.0");
   appendFileSync(join(home, "scripts/01-etcd.ts"), "edited\n");
   expect(failed(() => announcedVersion(home))).toBe("Files here are not as committed");
@@ -127,4 +128,10 @@ test("a commit becomes a release only as it is committed, with a new number and 
   announce("1.2.0");
   await commit("1.2.0 is next");
   expect(failed(() => announcedVersion(home))).toBe('The first section of CHANGELOG.md is not "## 1.2.0"');
+  put("CHANGELOG.md", "# Changes\n\n## 1.2.0\n\n- more\n");
+  rmSync(join(home, "releases/allowed_signers"));
+  await commit("no public key");
+  expect(failed(() => announcedVersion(home))).toBe(
+    "releases/allowed_signers does not exist: nobody could prove the sums of this release",
+  );
 });

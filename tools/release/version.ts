@@ -68,6 +68,9 @@ export function versionOf(home: string): string {
   return `${version}+${sinceRelease(home, commit)}`;
 }
 
+/** The public keys of those who sign the sums, as `ssh-keygen -Y verify -f` takes them. */
+const SIGNERS = "releases/allowed_signers";
+
 /** Errors: Fail where this commit cannot become the release that package.json announces. */
 export function announcedVersion(home: string): string {
   const { version: own } = JSON.parse(readFileSync(join(home, "package.json"), "utf8"));
@@ -86,6 +89,11 @@ export function announcedVersion(home: string): string {
       /^## (.+)$/m.exec(changes)?.[1] !== version,
       `The first section of CHANGELOG.md is not "## ${version}"`,
       `give the section of this release its name: ## ${version}`,
+    ],
+    [
+      !existsSync(join(home, SIGNERS)),
+      `${SIGNERS} does not exist: nobody could prove the sums of this release`,
+      `write the maintainers' public key there, and commit it: echo "maintainers $(cut -d' ' -f1,2 KEY.pub)" > ${SIGNERS}`,
     ],
   ];
   const [, what, hint] = refused.find(([isSo]) => isSo) ?? [];
