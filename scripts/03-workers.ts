@@ -32,9 +32,8 @@ import { waitFor } from "../shared/wait-for.ts";
 import { countOnAgain, reallyOut } from "../shared/workers/away.ts";
 import * as joins from "../shared/workers/joining.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
-import { withoutServing } from "../shared/workers/nodes-seen.ts";
 import * as own from "../shared/workers/own-pods.ts";
-import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
+import { approveJoining, refuseNoToken, watchNodesReturn } from "../shared/workers/wait.ts";
 
 /**
  * `open` lets workers join, `approve` answers their requests, `close` ends both:
@@ -60,7 +59,7 @@ async function main() {
 const COMMANDS = { open, close, approve };
 
 async function open(values: Values) {
-  const { cp, api, out: given } = await onControlPlane(values, "03-workers open");
+  const { cp, api, out: given } = await onControlPlane(values, { words: "03-workers open" });
   const out = await countOnAgain(cp, given);
   const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
   if (silent) seen.printSilentNodes(silent);
@@ -84,14 +83,14 @@ async function open(values: Values) {
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
 async function nobodyJoins({ cp, api, out }: Scene, silent: seen.Silent | undefined) {
   const silentControlPlanes = [...(silent?.unrepaired ?? []), ...(silent?.controlPlanes ?? [])];
-  const options = { asking: await withoutServing(cp), without: leftNames(out) };
+  const options = { asking: await seen.withoutServing(cp), without: leftNames(out) };
   const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api, options) : [];
   const end = { silentControlPlanes, closeOn, ...trustSeen(cp) };
   done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), end)));
 }
 
 async function approve(values: Values) {
-  const { cp, api, out } = await onControlPlane(values);
+  const { cp, api, out } = await onControlPlane(values, { refuse: refuseNoToken });
   joins.endBySignal();
   await step(
     joins.APPROVES,
@@ -102,7 +101,9 @@ async function approve(values: Values) {
 }
 
 async function close(values: Values) {
-  const { cp, api, out } = await onControlPlane(values, "03-workers close", true);
+  const { cp, api, out } = await onControlPlane(values, {
+    ...{ words: "03-workers close", mayBeDeleted: true },
+  });
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(cp, api, { out, minutes: Number(values.wait) }),
@@ -123,7 +124,14 @@ async function close(values: Values) {
 
 type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 
-async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
+interface Look {
+  words?: string;
+  mayBeDeleted?: boolean;
+  /** Before the operator's words are kept: a run that is refused changes nothing. */
+  refuse?: (api: KubeApi) => Promise<void>;
+}
+
+async function onControlPlane(values: Values, { words, mayBeDeleted = false, refuse }: Look) {
   const endpoint = values.endpoint;
   const cp = await controlPlaneToRepair(values["etcd-data"], { given: endpoint, asRan: false });
   const typed = withWords(values, cp, { mayBeDeleted });
@@ -131,6 +139,7 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
   await seen.refuseDeafLeases(cp, api);
   const out = await reallyOut(cp, api, await nodesToSkip(cp, typed));
   if (words) await saySilentMembers(cp, words, leftNames(out));
+  await refuse?.(api);
   saveOptions(cp);
   return { cp, api, out };
 }

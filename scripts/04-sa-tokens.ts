@@ -189,10 +189,10 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, chosen: Chosen) {
 async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
   const typed = withWords(values, cp, { mayBeDeleted: true });
-  saveOptions(cp);
   // after an exchange that was cut off: no script can ask anything without the API server
   endWaiting(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
+  saveOptions(cp);
   await step("4.8 Take the old service-account key out", async () => {
     await retireOldSaKey(cp, api, { force: values.force ?? false });
     // The keys are published a moment before everything else is ready.

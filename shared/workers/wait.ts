@@ -95,14 +95,18 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
       `would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`,
     );
   const facts = await knownOf(cp, api, without);
-  if (!facts.joining)
-    throw new Fail("There is no token of this kit", { hint: `${command("03-workers open")} makes one` });
   const limit = { seconds: TOKEN_HOURS * 3600, whileTokenLasts: true } as const;
   const { away } = await waitForNodes({ ...facts, expected, serving: false, ...limit });
   if (away.length > 0)
     say(
       `the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`,
     );
+}
+
+/** Errors: Fail if no worker can ask with a bootstrap token of this kit. */
+export async function refuseNoToken(api: KubeApi) {
+  if ((await tokenUsers(api)).size > 0) return;
+  throw new Fail("There is no token of this kit", { hint: `${command("03-workers open")} makes one` });
 }
 
 function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode[] {

@@ -11,11 +11,12 @@ import type { Manifest } from "../../shared/objects/objects.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import type { ApiOptions } from "./api.ts";
 import { ADDRESS } from "./cluster.ts";
-import { sameEtcd, serveEtcd } from "./etcd.ts";
+import { type EtcdState, sameEtcd, serveEtcd, serveOtherMember, THIRD_AT, THREE } from "./etcd.ts";
 import { gone, type PretendNode } from "./in-process.ts";
 import { CHANGES, SERVER_NAMES } from "./living.ts";
 import { longLives } from "./long-lives.ts";
-import { CRICTL, crictlPs } from "./node.ts";
+import { CRICTL, crictlPs, MEMBER } from "./node.ts";
+import type { FakeCommand } from "./programs.ts";
 import { living, MANAGER_LEASE, newLeader, serveRunning } from "./running.ts";
 import { nodeHere } from "./typed-here.ts";
 
@@ -52,6 +53,10 @@ export interface LostKeys {
   after?: string;
   /** Another state of the node. */
   also?: keyof typeof ALSO;
+  /** One of three control plane nodes is lost for good, too: m2, and the line names it. The third one runs. */
+  isMemberLost?: true;
+  /** Programs of the node that answer otherwise. */
+  commands?: readonly FakeCommand[];
 }
 
 /** Changes of a node that is well. */
@@ -73,6 +78,35 @@ const ALSO = {
 export const LOST_KEYS: readonly LostKeys[] = losses().flatMap((files) =>
   LINES.flatMap((line) => [true, false].map((alive) => ({ files, line, alive }))),
 );
+
+/** Lines with an option that takes a member out of etcd, or leaves a node out of account. */
+const LOST_LINES = [
+  "02-control-plane --lost m2",
+  "02-control-plane --lost m2 --lost-on m2",
+  "03-join --lost m2",
+  "03-workers open --lost m2",
+  "03-workers close --lost m2",
+  "03-workers approve --lost m2",
+  "04-sa-tokens --lost m2",
+  "04-sa-tokens retire --lost m2",
+];
+
+const NO_IMAGE = {
+  command: `${CRICTL} inspecti -q registry.k8s.io/kube-scheduler*`,
+  exit: 1,
+  stderr: 'FATA[0000] no such image "x" present\n',
+};
+
+/**
+ * A control plane node is lost for good, and the line says so: with all keys here, with each loss of one, and where an
+ * image is missing. A member that is taken out of etcd does not come back.
+ */
+export const LOST_MEMBERS: readonly LostKeys[] = LOST_LINES.flatMap((line) => [
+  ...[[], ...losses().slice(0, 12)].flatMap((files) =>
+    [true, false].map((alive) => ({ files, line, alive, isMemberLost: true as const })),
+  ),
+  { files: [], line, alive: true, isMemberLost: true, commands: [NO_IMAGE] },
+]);
 
 function losses(): (readonly string[])[] {
   const all = Object.values(KEYS);
@@ -97,10 +131,11 @@ export interface Typed {
   stopped: string[];
 }
 
-export function nameOf({ files, line, alive, after, also }: LostKeys): string {
+export function nameOf({ files, line, alive, after, also, isMemberLost, commands }: LostKeys): string {
   const lines = [...(after ? [after] : []), line].join(", then ").replace(ADDRESS, "IP");
   if (also) return `on a living node ${also}: ${lines}`;
-  return `${files.join(" and ")} lost on a ${alive ? "living" : "dead"} node: ${lines}`;
+  const lost = [...(isMemberLost ? ["m2"] : []), ...files, ...(commands ? ["an image"] : [])].join(" and ");
+  return `${lost} lost on a ${alive ? "living" : "dead"} node: ${lines}`;
 }
 
 /**
@@ -116,7 +151,9 @@ export async function expectRefusedFirst(row: LostKeys): Promise<Typed> {
     stderr: expect.stringMatching(/^error: .+\nhint: /m),
     changed: stderr.includes("irreversible: ") ? changed : [],
   });
-  expect(stderr.split("irreversible: ")[1] ?? "").not.toMatch(/cannot be used|Cannot sign/);
+  expect(stderr.split("irreversible: ")[1] ?? "").not.toMatch(
+    /cannot be used|Cannot sign|Nothing was changed/,
+  );
   return typed;
 }
 
@@ -145,16 +182,25 @@ const STOPS_API = / stop --timeout \d+ kube-apiserver-id$/;
 const STOPS_SERVER = / stop --timeout \d+ (?:etcd|kube-apiserver)-id$/;
 
 /** Where a part starts the kubelet, etcd and the API come, with the certificates that are there then. */
-export async function typedWithout({ files, line, alive, after: first, also }: LostKeys): Promise<Typed> {
+export async function typedWithout(row: LostKeys): Promise<Typed> {
+  const { files, line, alive, after: first, also, isMemberLost, commands: other = [] } = row;
   const containers = alive ? [...SERVER_NAMES] : ["kube-proxy"];
-  const commands = alive ? runtime(also ? newServers() : OLD_SERVERS) : [];
-  using node = await nodeHere({ kind: "healthy control plane node", containers, commands, etcd: longLives });
+  const commands = [...other, ...(alive ? runtime(also ? newServers() : OLD_SERVERS) : [])];
+  const members = isMemberLost ? [...THREE] : [MEMBER];
+  using node = await nodeHere({
+    ...{ kind: "healthy control plane node", containers, commands, etcd: longLives },
+    members: [...members],
+  });
+  const third = isMemberLost
+    ? await serveOtherMember(node.root, { ...sameEtcd(node.stored), members }, THIRD_AT)
+    : undefined;
+  await using _third = third ?? { [Symbol.asyncDispose]: async () => undefined };
   const requests: string[] = [];
   const kid = () =>
     also === "its API server signs with another sa.key" && !node.calls().some((call) => STOPS_API.test(call))
       ? "of another key"
       : kidOf(node);
-  const api: Api = { kid, renewing: also !== undefined };
+  const api: Api = { kid, renewing: also !== undefined, members };
   let servers = alive ? serve(node, api) : undefined;
   if (also) ALSO[also](node);
   gone(...files.map((file) => `pki/${file}`))(node);
@@ -199,6 +245,7 @@ export async function typedWithout({ files, line, alive, after: first, also }: L
     ...node.calls().filter((call) => CHANGES.test(call)),
     // a token that is asked for is stored nowhere
     ...requests.filter((one) => !one.endsWith("/token")),
+    ...(isMemberLost && members.length < THREE.length ? ["etcd: a member was taken out"] : []),
   ];
   const stopped = stoppedBy(node.calls().slice(typedBefore), stderr);
   return { exitCode, stderr, changed, files: changedFiles(fingerprint, after), stopped };
@@ -231,11 +278,13 @@ interface Api {
   kid: () => string;
   /** All nodes renew their Leases, however long a run takes. */
   renewing: boolean;
+  /** Of etcd; one that is taken out is no longer among them. */
+  members: EtcdState["members"];
 }
 
 /** An API server without its certificate does not start. `end` returns the requests that change something. */
 function serve(node: PretendNode, how: Api) {
-  const etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: how.members });
   const api = shownBy(node) ? serveApi(node, how) : undefined;
   return {
     async end() {

@@ -4,13 +4,17 @@
  * test/typed/refused-first.test.ts has a sample.
  */
 import { setDefaultTimeout, test } from "bun:test";
-import { expectRefusedFirst, LOST_KEYS, nameOf } from "../pretend/lost-keys.ts";
+import { expectRefusedFirst, LOST_KEYS, LOST_MEMBERS, nameOf } from "../pretend/lost-keys.ts";
 import { expectPromiseKept, PROMISING } from "../pretend/promised-files.ts";
 import { rowsOf } from "./sample.ts";
 
 setDefaultTimeout(300_000);
 
 test.each(rowsOf(LOST_KEYS, 61).map((row) => [nameOf(row), row] as const))("%s", (_, row) =>
+  expectRefusedFirst(row),
+);
+
+test.each(rowsOf(LOST_MEMBERS, 23).map((row) => [nameOf(row), row] as const))("%s", (_, row) =>
   expectRefusedFirst(row),
 );
 

@@ -3,7 +3,7 @@
  * promises to write is what is written.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { expectRefusedFirst, LOST_KEYS, nameOf } from "../pretend/lost-keys.ts";
+import { expectRefusedFirst, LOST_KEYS, LOST_MEMBERS, nameOf } from "../pretend/lost-keys.ts";
 import { expectPromiseKept, PROMISING } from "../pretend/promised-files.ts";
 
 setDefaultTimeout(300_000);
@@ -14,6 +14,25 @@ const ROWS = LOST_KEYS.filter(
 );
 
 test.each(ROWS.map((row) => [nameOf(row), row] as const))("%s", (_, row) => expectRefusedFirst(row));
+
+/** Part 2 takes a lost member out of etcd, which is for good. */
+const WITHOUT_MEMBER = LOST_MEMBERS.filter(
+  ({ files, line, alive, commands }) =>
+    line === "02-control-plane --lost m2" && alive && (commands || files.length === 1),
+);
+
+test.each(WITHOUT_MEMBER.map((row) => [nameOf(row), row] as const))("%s", (_, row) =>
+  expectRefusedFirst(row),
+);
+
+test("part 2 leaves every member in etcd where it refuses for a missing image, and takes the lost one out where it does not", async () => {
+  const row = { files: [], line: "02-control-plane --lost m2", alive: true, isMemberLost: true } as const;
+  const { exitCode, changed } = await expectRefusedFirst(row);
+  expect({ exitCode, changed }).toEqual({
+    exitCode: 0,
+    changed: expect.arrayContaining(["etcd: a member was taken out"]),
+  });
+});
 
 test("part 2 without ca.key leaves the controller-manager alone that has it in memory, and promises nothing", async () => {
   const { exitCode, stderr, changed } = await expectRefusedFirst({

@@ -53,7 +53,7 @@ function next(tarball: string): string {
     ...HOLD,
     "then bring it to each node",
     `ssh root@NODE '${UNPACK}' < ${shell`${tarball}`}`,
-    "then, on a control plane node, let the kit type all lines of the repair: you decide by numbers",
+    "then, on a control plane node, type one command: it asks, and you decide by numbers",
     `cd ${KIT_FOLDER} && ./bunw scripts/repair.ts`,
     "or print these lines, and type them yourself",
     `cd ${KIT_FOLDER} && ./bunw scripts/plan.ts`,
