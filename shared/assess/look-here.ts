@@ -29,7 +29,7 @@ import { bothCas, type Finding } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
-import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
+import { allRows, type Coming, type RefusingRow, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 import { etcdIsInPlace, etcdWork, refuseOtherFolder, sharedActions, type Work } from "../static-pods/work.ts";
 
 export interface NodeLook {
@@ -143,7 +143,7 @@ async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: StepInput) {
   if (why) throw why;
 }
 
-/** Rows of `preflight` add their own names. */
+/** Each row of `preflight` that refuses is here under its own name, without a look. */
 // biome-ignore format: a table
 export const REFUSALS = {
   "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseUnlessMember },
@@ -155,10 +155,12 @@ export const REFUSALS = {
   "users of the pods": { part: 1, words: "nothing says as whom a static pod runs", look: undefined },
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
   "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
+  "room in etcd":      { part: 2, words: "etcd's database is full", look: undefined },
   "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
   "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, state) => state.makesCa && takesNoTokens(cp, state) },
   "etcd's answer":     { part: 1, words: "its etcd runs, and refuses this kit", look: refuseTurnedAway },
-} as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
+} as const satisfies Record<RefusingRow, Omit<Look, "look"> & { look: undefined }> &
+  Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
 
 export type RefusalId = keyof typeof REFUSALS;
 

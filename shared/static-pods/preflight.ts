@@ -51,8 +51,12 @@ const SCRIPT = { 1: "01-etcd", 2: "02-control-plane" } as const;
 
 type Row = (coming: Coming) => LookResult | Promise<LookResult>;
 
+/**
+ * All rows run before part 1 stops anything, and again before part 2 does. 00-assess and plan.ts run them as before part 1:
+ * what refuses there has its words in REFUSALS (assess/look-here.ts).
+ */
 // biome-ignore format: a table
-const ROWS: Record<string, Row> = {
+const ROWS = {
   "release":                ({ cp }) => ({ warns: releaseNote(cp.cluster.kubernetesVersion) }),
   "images":                 imagesHere,
   "users of the pods":      usersKnown,
@@ -62,7 +66,10 @@ const ROWS: Record<string, Row> = {
   "bootstrap tokens":       ({ cp, pods }) => ({ warns: caIsNew(cp) ? ofPod("kube-apiserver", pods, (pod) => joiningTrouble(cp, pod))?.message : undefined }),
   "endpoint":               endpointNamed,
   "clock":                  async () => ((await clockIsSynchronized()) ? { has: "clock follows a time server" } : {}),
-};
+} as const satisfies Record<string, Row>;
+
+/** These only say something. A new row that is not among them needs an entry in REFUSALS: the compiler asks for it. */
+export type RefusingRow = Exclude<keyof typeof ROWS, "release" | "bootstrap tokens" | "clock">;
 
 /**
  * Looks at all rows, and says what to know. Returns the words of what is here. Errors: one Refused for all
@@ -195,12 +202,20 @@ function roomInEtcd({ cp, part, isFull }: Coming): LookResult {
  */
 const ETCD_GROWS = 16e6;
 
-/** Before anything stops. Errors: Fail if a folder cannot be written or is full; and as `refuseUnfitKubelet`. */
-export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode) {
+/**
+ * Before anything stops. Etcd's folders, too: an etcd that cannot write ends with its next entry, and so does the API
+ * server that part 2 has just started. Errors: Fail if a folder cannot be written or is full; and as `refuseUnfitKubelet`.
+ */
+export async function refuseUnfitNode({ rescue, facts, node, etcd }: ControlPlaneNode) {
   await refuseUnfitKubelet({ node, by: "repair" });
   const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
   const own = [dirname(rescue.dir), "/etc/kubernetes", facts.certificatesDir, staticPodPath];
-  refuseUnwritable([...own, dirname(kubeconfig), dirname(clientPem)]);
+  refuseUnwritable([...own, dirname(kubeconfig), dirname(clientPem), ...foldersOf(etcd)]);
+}
+
+/** Where etcd writes on this node. Each may be a link to a disk of its own. */
+function foldersOf({ living, dir, wal }: ControlPlaneNode["etcd"]): string[] {
+  return living ? [] : [dir, `${dir}/member/snap`, wal ?? `${dir}/member/wal`];
 }
 
 /** Nothing is stopped then. Errors: Fail if there is no room for the copy, or as `refuseUnfitNode`. */
@@ -209,11 +224,7 @@ export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   const data = etcd.living ? [] : [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
   await refuseUnfitNode(cp);
   if (etcd.living) refuseUnwritable([rescue.dir], { bytes: 2 * etcd.living.size });
-  // each may be a link to a disk of its own
-  else
-    refuseUnwritable([...data, `${etcd.dir}/member/snap`, ...(etcd.wal ? [] : [`${etcd.dir}/member/wal`])], {
-      bytes: ETCD_GROWS,
-    });
+  else refuseUnwritable(foldersOf(etcd), { bytes: ETCD_GROWS });
   if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
 }
 

@@ -79,6 +79,24 @@ test.each<[string, string, (node: PretendNode) => unknown, string]>([
   expect(node.fingerprint()).toEqual(before);
 });
 
+test.each(["/var/lib/etcd/member/snap", "/var/lib/etcd/member/wal"])(
+  "02-control-plane: etcd, which runs, cannot write to %s: nothing is stopped",
+  async (folder) => {
+    using node = here(await pretendNode({ ...WELL, containers: ["etcd", "kube-apiserver"] }));
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    using _api = servePart2(node);
+    await RENEWED("apiserver")(node);
+    using _fixed = fix(`${node.root}${folder}`);
+    await expectRefusal(
+      node,
+      "02-control-plane",
+      `Cannot write to ${folder}: EPERM`,
+      /^see which flag forbids it/,
+    );
+    expect(node.calls().filter((call) => / stop |restart/.test(call))).toEqual([]);
+  },
+);
+
 test("files that nobody replaces may be immutable: the parts run on a node that is well", async () => {
   using node = here(
     await pretendNode({ ...WELL, etcd: () => undefined, containers: ["etcd", "kube-apiserver"] }),

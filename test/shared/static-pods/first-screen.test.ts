@@ -117,7 +117,11 @@ function readOnly(path: string) {
 }
 
 test("each folder that a part writes into is asked before anything stops: each may be a mount of its own", async () => {
-  const folders = ["/root", "/etc/kubernetes", "/srv/pki", "/srv/pods", "/srv/kubelet", "/srv/client"];
+  const etcds = ["/srv/etcd", "/srv/etcd/member/snap", "/srv/wal"];
+  const folders = [
+    ...["/root", "/etc/kubernetes", "/srv/pki", "/srv/pods", "/srv/kubelet", "/srv/client"],
+    ...etcds,
+  ];
   const refused = await lookAt({ kind: "healthy control plane node" }, async ({ root }) => {
     const { rescue, facts, node } = await controlPlaneToRepair(undefined);
     for (const folder of folders) fs.mkdirSync(root + folder, { recursive: true });
@@ -125,6 +129,7 @@ test("each folder that a part writes into is asked before anything stops: each m
     const kubelet = { ...node.kubelet, ...files, staticPodPath: "/srv/pods" };
     const cp = {
       ...{ rescue, node: { ...node, kubelet }, facts: { ...facts, certificatesDir: "/srv/pki" } },
+      etcd: { dir: "/srv/etcd", wal: "/srv/wal" },
     } as never;
     await refuseUnfitNode(cp);
     const seen: (string | undefined)[] = [];
