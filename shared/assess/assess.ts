@@ -57,6 +57,7 @@ import {
   lostFileRows,
   manifestRows,
   modeRows,
+  otherSecrets,
   repairRows,
   sharedRow,
   summary,
@@ -260,7 +261,10 @@ async function damageOf(
   ];
   const rest = [
     ...kubeletTrustRows(node, partialFacts),
-    ...modeRows(findings.flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
+    ...modeRows([
+      ...findings.flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path))),
+      ...otherSecrets(node),
+    ]),
     ...repairRows(partialFacts),
   ];
   const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");

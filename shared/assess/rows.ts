@@ -21,6 +21,7 @@ import { publicPem } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
+import { secretsOf } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { otherStaticPods, unprovedPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { onDisk } from "../static-pods/work.ts";
@@ -169,6 +170,15 @@ export function modeRows(paths: readonly string[]): Check[] {
     const warning = `others can read it (${octal}): ${shell`chmod 600 ${path}`}`;
     return [row("file-mode", path.replace("/etc/kubernetes/", ""), { warning })];
   });
+}
+
+/**
+ * Files of the node that no finding judges, where one holds a private key or a token itself: kubeadm's kubelet.conf only
+ * names the file of its key, and super-admin.conf is nobody's after the first day.
+ */
+export function otherSecrets({ kubelet }: Pick<Node, "kubelet">): string[] {
+  const paths = ["/etc/kubernetes/super-admin.conf", kubelet.kubeconfig, kubelet.clientPem];
+  return paths.filter((path) => secretsOf(readText(path) ?? "").length > 0);
 }
 
 /** Leftovers of a repair that are meant to go later. */

@@ -32,7 +32,7 @@ import { shell } from "../shell-line.ts";
 import { lastWay } from "../static-pods/without-files.ts";
 import { type Assessment, bad, type Judged, openRows, row, withWhatComes } from "./assessment.ts";
 import { listedContainers } from "./look-here.ts";
-import { lostFileRows } from "./rows.ts";
+import { lostFileRows, modeRows, otherSecrets } from "./rows.ts";
 import { NO_NEW_POD, OLD_CA_HELD } from "./verdict.ts";
 
 /**
@@ -197,6 +197,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
     ...lostFileRows(files),
     ...(pods.length > 0 ? pods : folderRow(node)),
     ...(await kubeletRow(node, running)),
+    ...modeRows(otherSecrets(node)),
   ];
   const held = openRows(readerRows(await kubeletCaReader(node, listedContainers(running))));
   const network = await cniRows(node);

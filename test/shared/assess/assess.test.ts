@@ -4,7 +4,7 @@
  */
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { assess } from "../../../shared/assess/assess.ts";
 import { type Assessment, assessmentAsJson } from "../../../shared/assess/assessment.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
@@ -241,6 +241,19 @@ const ROWS: Row[] = [
     on: well(({ root }) => {
       chmodSync(`${root}/etc/kubernetes/pki/ca.key`, 0o644);
       chmodSync(`${root}/etc/kubernetes/admin.conf`, 0o640);
+    }),
+  },
+  {
+    what: "others can read the kubelet's key, and a super-admin.conf that no static pod needs",
+    on: well(({ root }) => {
+      const [conf, pem] = [
+        "etc/kubernetes/super-admin.conf",
+        "var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem",
+      ];
+      copyFileSync(`${root}/etc/kubernetes/admin.conf`, `${root}/${conf}`);
+      for (const path of [conf, pem]) chmodSync(`${root}/${path}`, 0o644);
+      // it names the file of its key: nobody learns the key by it
+      chmodSync(`${root}/etc/kubernetes/kubelet.conf`, 0o644);
     }),
   },
   { what: "a file that the API server names is lost", on: well(gone("audit/policy.yaml")) },
