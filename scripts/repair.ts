@@ -36,7 +36,7 @@ async function main() {
       ...{ transport, first, person: isThere ? new AtTerminal() : NO_PERSON },
       kit: once(() => kitFile(values.kit, dir, runbook)),
       runbookLines: linesOfRunbook(runbook),
-      ...{ folder: process.cwd(), addresses: addressesOf(values.address) },
+      ...{ folder: process.cwd(), addresses: addressesOf(values.address), ownFiles: values.files },
       log: new RepairLog(values.log ?? `repair-${timeNow()}.log`),
       ...{
         again: againLine(destination),
@@ -123,6 +123,9 @@ Options:
     --address NODE=IP,…
                      Addresses of nodes that nothing proves.
     --etcd-data DIR  etcd's data directory on the nodes (default: found by itself).
+    --files DIR      Take lost files that kubeadm did not make from your own copies: DIR, on your
+                     machine, holds /etc/kubernetes, or a part of it. Each file goes to the control
+                     plane nodes that have lost it, and replaces none.
     --kit FILE       Take this kit.tar.gz (default: this checkout or kit, packed again).
     --log FILE       Write each command into this new file (default: repair-TIME.log, here).
     --clean-up       Remove what the repair has saved, and the kit, after the proof.
@@ -143,6 +146,7 @@ const OPTIONS = {
   endpoint: { type: "string" },
   address: { type: "string", list: true },
   "etcd-data": { type: "string" },
+  files: { type: "string", path: "trusted" },
   kit: { type: "string", file: "proved" },
   log: { type: "string", file: "written" },
   "clean-up": { type: "boolean" },

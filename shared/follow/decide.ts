@@ -2,7 +2,9 @@
  * Decisions as numbers. Each open one is asked before anything is done, with what speaks for each way; a way is a word
  * that the plan takes, files that are brought, or a search. Without a terminal the options of the line decide.
  */
+import { resolve } from "node:path";
 import { attemptLater, Fail } from "../fail.ts";
+import { stat } from "../files/files.ts";
 import { plainLine } from "../plain.ts";
 import { LISTS, type List, type Way } from "../plan/decision-ways.ts";
 import type { DecisionData } from "../plan/plan-answer.ts";
@@ -10,6 +12,7 @@ import { answer, say } from "../run.ts";
 import { bringConfig } from "./bring-config.ts";
 import { doAct } from "./do-act.ts";
 import { type Host, inKit } from "./host.ts";
+import { bringOwnFiles } from "./own-files.ts";
 import { putFile } from "./put-file.ts";
 import { putPods } from "./put-pods.ts";
 import type { Session } from "./session.ts";
@@ -23,9 +26,12 @@ const END = "End here: nothing more is done";
 /** All of them in turn; the first that changes something ends it, as the others may be gone then. */
 export async function decideAll(session: Session, decisions: readonly DecisionData[]): Promise<Decided> {
   const open = decisions.filter((decision) => isOpen(session, decision));
+  if (await bringOwnFiles(session, open)) return "changed";
   for (const [index, decision] of open.entries()) {
     const title = `decide ${index + 1} of ${open.length}`;
     const decided = await decide(session, decision, title);
+    // a folder that the operator has just named has the other lost files, too
+    if (decided === "changed") await bringOwnFiles(session, open);
     if (decided !== "continue") return decided;
   }
   return "continue";
@@ -84,9 +90,21 @@ function addWords({ words }: Session, more: NonNullable<Way["says"]>) {
   }
 }
 
-/** The operator's own copy, into its place on each node that has lost it. A file that is there already stays, or moves aside. */
+/**
+ * The operator's own copy, into its place on each node that has lost it. A file that is there already stays, or moves aside.
+ * A folder is only kept: each lost file that it has is brought.
+ */
 async function upload(session: Session, { path, to, aside }: NonNullable<Way["upload"]>) {
-  const input = await operatorsFile(session, `The path of ${path} on this machine`);
+  const typed = await session.person.path(
+    `The path of ${path} on this machine, or of a folder with your copies`,
+  );
+  if (typed === undefined) return;
+  const at = resolve(typed);
+  if (stat(at)?.kind === "dir") {
+    session.ownFiles = at;
+    return;
+  }
+  const input = await read(typed);
   if (input === undefined) return;
   for (const name of to) await putFile(session, { path, name, input, aside });
 }
@@ -111,7 +129,11 @@ async function removeBundle(session: Session, first: Host) {
 /** Undefined: the operator has named none that can be taken; the reason was said, and the question comes again. */
 async function operatorsFile({ person }: Session, question: string): Promise<Uint8Array | undefined> {
   const path = await person.path(question);
-  if (path === undefined) return undefined;
+  return path === undefined ? undefined : await read(path);
+}
+
+/** Undefined: the reason was said. */
+async function read(path: string): Promise<Uint8Array | undefined> {
   const bytes = await attemptLater(() => bytesOf(path));
   if (!(bytes instanceof Fail)) return bytes;
   say(`${bytes.message}: ${bytes.hint}`);
@@ -140,6 +162,8 @@ export function optionsThatDecide(decisions: readonly DecisionData[]): string[] 
     ways.flatMap((way) => {
       if (way.newKeys) return [`--new-keys: ${way.does}`];
       if (way.deep) return [`--deep: ${way.does}`];
+      if (way.upload)
+        return [`--files DIR: take ${way.upload.path} from your copies in this folder of your machine`];
       const words = Object.entries(way.says ?? {}) as [List, readonly string[]][];
       return words.length > 0
         ? [`${words.map(([list, names]) => `--${list} ${names.join(",")}`).join(" ")}: ${way.does}`]

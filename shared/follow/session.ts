@@ -44,6 +44,10 @@ export interface Session {
   named: Set<string>;
   /** Questions that the operator has left as they are. */
   leaves: Set<string>;
+  /** The operator's folder with copies of lost files, on this machine; an absolute path. */
+  ownFiles?: string | undefined;
+  /** "NODE PATH" of each of them that was brought, or looked for. */
+  brought: Set<string>;
   /** Tasks that the operator leaves out. */
   leftOut: Set<string>;
   /** The same command again, as it was typed. */
@@ -73,7 +77,7 @@ type Given =
   | "mayBegin";
 
 export function newSession(
-  given: Pick<Session, Given | "log" | "again" | "cleansUp" | "folder" | "addresses">,
+  given: Pick<Session, Given | "log" | "again" | "cleansUp" | "folder" | "addresses" | "ownFiles">,
 ): Session {
   return {
     ...given,
@@ -82,6 +86,7 @@ export function newSession(
     ...{
       named: new Set(),
       leaves: new Set(),
+      brought: new Set(),
       leftOut: new Set(),
       printed: new Map(),
       done: new Set(),

@@ -91,7 +91,7 @@ function sealedNotes({ node, sealedBy = [] }: Assessment): Note[] {
     const question = isThere
       ? `${path} on ${node} does not open etcd's data.`
       : `${path} is lost on ${node}, and nothing else there opens etcd's data.`;
-    const does = `I have ${isThere ? "the right one" : path}: type its path on this machine`;
+    const does = `I have ${isThere ? "the right one" : path}: type its path on this machine, or that of a folder with your copies`;
     const way: Way = isThere
       ? {
           does,

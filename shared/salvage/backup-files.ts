@@ -15,7 +15,7 @@ import type { FoundCopy } from "./found-copy.ts";
 const MOST = { entries: 2000, megabytes: 32 };
 
 /** `folder` is one. What links out of it lead to is no copy of the operator's: it is left out, and named. */
-export function copiesIn(folder: string, lost: readonly LostFile[]): FoundCopy[] {
+export function copiesIn(folder: string, lost: readonly Pick<LostFile, "path" | "kind">[]): FoundCopy[] {
   return lost.flatMap(({ path, kind }) => (kind === "socket" ? [] : copiesOf(path, folder)));
 }
 

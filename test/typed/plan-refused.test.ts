@@ -256,7 +256,7 @@ test("a worker that was looked at, and has the kubelet's configuration, is named
   const read = readPlanData(JSON.stringify(plan), known);
   const { ways } = read.decisions!.find(({ id }) => id === "lost-files")!;
   expect(ways.map(({ does }) => does)).toEqual([
-    `I have ${CONFIG}: type its path on this machine`,
+    `I have ${CONFIG}: type its path on this machine, or that of a folder with your copies`,
     `Copy ${CONFIG} from w1, which has it: its difference from kubeadm's is shown first`,
     expect.stringMatching(/^Write a replacement of \S+ with kubeadm\. It is kubeadm's: without maxPods, /),
   ]);

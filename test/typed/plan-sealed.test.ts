@@ -20,7 +20,7 @@ test.each([
     {
       question: [`${CONFIG} is lost on m1, and nothing else there opens etcd's data.`],
       ways: [
-        { does: `I have ${CONFIG}: type its path on this machine`, upload: { path: CONFIG, to: ["m1"] } },
+        { does: `I have ${CONFIG}: type its path on this machine, or that of a folder with your copies`, upload: { path: CONFIG, to: ["m1"] } },
       ],
     },
   ],
@@ -31,7 +31,7 @@ test.each([
       question: [`${CONFIG} on m1 does not open etcd's data.`],
       ways: [
         {
-          does: "I have the right one: type its path on this machine",
+          does: "I have the right one: type its path on this machine, or that of a folder with your copies",
           costs: `the one that is there becomes ${CONFIG}.before`,
           upload: { path: CONFIG, to: ["m1"], aside: true },
         },

@@ -1,15 +1,18 @@
 /** A number of `repair` that takes a file of the operator's own. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { repairAll } from "../../../shared/follow/follow-plan.ts";
+import { NO_PERSON } from "../../../shared/follow/person.ts";
+import type { Session } from "../../../shared/follow/session.ts";
 import { putLine } from "../../../shared/plan/whole-file.ts";
+import { write } from "../../pretend/cluster.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { planOf } from "../../pretend/plan-answer-here.ts";
 import { caught } from "../../pretend/quietly.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const PATH = "/etc/kubernetes/enc/encryption.yaml";
-const DOES = `I have ${PATH}: type its path on this machine`;
+const DOES = `I have ${PATH}: type its path on this machine, or that of a folder with your copies`;
 
 setDefaultTimeout(300_000);
 
@@ -55,6 +58,77 @@ test("a path that is none is said, and the question comes again", async () => {
   expect(screen).toContain('There is no file "/nowhere/own.yaml"');
   expect(transport.sent.get("m1")).toBeUndefined();
   expect(person.asked.filter((text) => text.includes(DOES))).toHaveLength(2);
+});
+
+const AUDIT = "/etc/kubernetes/audit/policy.yaml";
+const WEBHOOKS = "/etc/kubernetes/webhooks";
+
+/** Three lost things on m1, which has answered so; the last one is a folder. */
+const THREE_LOST = {
+  ...SEALED,
+  decisions: [PATH, AUDIT, WEBHOOKS].map((path) => ({
+    id: "lost-files",
+    question: [`${path} is lost on m1.`],
+    ways: [{ does: `I have ${path}`, upload: { path, to: ["m1"] } }],
+  })),
+};
+
+/** The operator's copies: of /etc/kubernetes, without a name of the lost files that a node may choose. */
+function copies(dir: string) {
+  for (const [name, text] of Object.entries({
+    "enc/encryption.yaml": "enc\n",
+    "audit/policy.yaml": "audit\n",
+    "webhooks/a.yaml": "a\n",
+    "webhooks/deep/b.yaml": "b\n",
+    "pki/ca.key": "nobody has asked for it\n",
+  }))
+    write(`${dir}/${name}`, text);
+}
+
+async function followLost(more: Partial<Session>, own: string | undefined, ways: readonly RegExp[]) {
+  const transport = new PretendNodes((_node, line) =>
+    line.includes("scripts/plan.ts --json") ? { stdout: JSON.stringify(THREE_LOST), exitCode: 2 } : undefined,
+  );
+  const person = own === undefined ? NO_PERSON : new PretendPerson(ways, own);
+  const { session } = pretendSession({ transport, person, more });
+  const { value, stdout, stderr } = await caught(() => repairAll(session));
+  const puts = transport.calls
+    .filter((call) => call.includes("ln -T"))
+    .map((call) => call.split(" ").at(-1)!);
+  return { end: value, puts, screen: `${stdout}${stderr}` };
+}
+
+const ALL = [PATH, AUDIT, `${WEBHOOKS}/a.yaml`, `${WEBHOOKS}/deep/b.yaml`];
+
+test("a folder that the operator names brings all lost files that it has, once, and nothing else", async () => {
+  using box = sandbox();
+  copies(`${box.dir}/own`);
+  let asked = 0;
+  const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
+  const { puts } = await followLost({}, "/own", [once, /^End here/]);
+  expect(puts).toEqual(ALL);
+});
+
+test("without a terminal --files brings them; what the folder does not have is named with the option, and the end is 3", async () => {
+  using box = sandbox();
+  copies(`${box.dir}/own`);
+  rmSync(`${box.dir}/own/audit`, { recursive: true });
+  const { end, puts, screen } = await followLost({ ownFiles: "/own" }, undefined, []);
+  expect(puts).toEqual(ALL.filter((path) => path !== AUDIT));
+  expect(screen).toContain(`"/own" has no copy of ${AUDIT}`);
+  expect(screen).toContain(`--files DIR: take ${AUDIT} from your copies in this folder of your machine`);
+  expect(end).toBe(3);
+});
+
+test("a link out of the folder brings nothing", async () => {
+  using box = sandbox();
+  write(`${box.dir}/own/x`, "");
+  write(`${box.dir}/secret`, "a secret of this machine\n");
+  mkdirSync(`${box.dir}/own/audit`);
+  symlinkSync("/secret", `${box.dir}/own/audit/policy.yaml`);
+  const { puts, screen } = await followLost({ ownFiles: "/own" }, undefined, []);
+  expect(puts).toEqual([]);
+  expect(screen).toContain("left out: it leads out of");
 });
 
 function put(path: string, text: string, { aside = false, size = text.length } = {}) {
