@@ -229,7 +229,10 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   if (from)
     ways.push({ does: `Copy ${path} from ${from}, which has it`, acts: [bringAct([path], from, to)] });
   const text = `${sentences.join(". ")}.`;
-  ways.push({ does: `I have ${path}: type its path on this machine, or that of a folder with your copies`, upload: { path, to } });
+  ways.push({
+    does: `I have ${path}: type its path on this machine, or that of a folder with your copies`,
+    upload: { path, to },
+  });
   if (commands.length === 0) return { text, commands, decides: "lost-files", ways };
   const brings = `Typed on your machine, this brings it. Then ${askAgain(nodes)}:`;
   return { text: `${text} ${brings}`, question: text, commands, decides: "lost-files", ways };

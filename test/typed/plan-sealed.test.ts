@@ -20,7 +20,10 @@ test.each([
     {
       question: [`${CONFIG} is lost on m1, and nothing else there opens etcd's data.`],
       ways: [
-        { does: `I have ${CONFIG}: type its path on this machine, or that of a folder with your copies`, upload: { path: CONFIG, to: ["m1"] } },
+        {
+          does: `I have ${CONFIG}: type its path on this machine, or that of a folder with your copies`,
+          upload: { path: CONFIG, to: ["m1"] },
+        },
       ],
     },
   ],
