@@ -14,7 +14,7 @@ import {
   workersPod,
 } from "../shared/assess/printed.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
-import { IN_ROWS, saveOptions, withWords } from "../shared/facts/said.ts";
+import { IN_ROWS, saveOptions, withWords } from "../shared/facts/typed-options.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { hear } from "../shared/node/words.ts";
 import { answerJson, answerText, LOOKS, run, step } from "../shared/run.ts";

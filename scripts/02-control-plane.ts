@@ -19,8 +19,8 @@ import { leadersSeen } from "../shared/facts/leaders.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { saveOptions, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
+import { saveOptions, withWords } from "../shared/facts/typed-options.ts";
 import { failOf } from "../shared/fail.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { managerIsReduced } from "../shared/manifests/repair-changes.ts";
@@ -34,8 +34,8 @@ import { foreseeSaKey, proveOldSaKeys, takeUpSaKey } from "../shared/static-pods
 import { endGivenUp, refuseNoChoice } from "../shared/static-pods/without-files.ts";
 import type { Work } from "../shared/static-pods/work.ts";
 import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
-import * as seen from "../shared/workers/nodes-seen.ts";
-import { withoutServing } from "../shared/workers/nodes-seen.ts";
+import * as seen from "../shared/workers/node-status.ts";
+import { withoutServing } from "../shared/workers/node-status.ts";
 
 /**
  * The order is the safety of this part:

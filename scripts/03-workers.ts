@@ -17,7 +17,7 @@ import { refuseNoJoining } from "../shared/facts/joining-worker.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { nodesToSkip, saveOptions, withWords } from "../shared/facts/said.ts";
+import { nodesToSkip, saveOptions, withWords } from "../shared/facts/typed-options.ts";
 import type { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/kept-run.ts";
@@ -31,7 +31,7 @@ import { fullControllerManager, whereToClose } from "../shared/static-pods/full-
 import { waitFor } from "../shared/wait-for.ts";
 import { countOnAgain, reallyOut } from "../shared/workers/away.ts";
 import * as joins from "../shared/workers/joining.ts";
-import * as seen from "../shared/workers/nodes-seen.ts";
+import * as seen from "../shared/workers/node-status.ts";
 import * as own from "../shared/workers/own-pods.ts";
 import { approveJoining, refuseNoToken, watchNodesReturn } from "../shared/workers/wait.ts";
 

@@ -11,7 +11,7 @@ import { afterRetire, afterTokens, routeOf } from "../shared/facts/course.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
-import { nodesToSkip, saveOptions, withWords } from "../shared/facts/said.ts";
+import { nodesToSkip, saveOptions, withWords } from "../shared/facts/typed-options.ts";
 import { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { endWaiting } from "../shared/manifests/on-disk.ts";

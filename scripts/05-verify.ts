@@ -16,7 +16,7 @@ import {
   tellSummary,
 } from "../shared/checks/print-checks.ts";
 import { hintOf, nextOf } from "../shared/checks/way.ts";
-import { saveOptions } from "../shared/facts/said.ts";
+import { saveOptions } from "../shared/facts/typed-options.ts";
 import { Fail } from "../shared/fail.ts";
 import { stat } from "../shared/files/files.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";

@@ -12,7 +12,7 @@ import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { isNotKubeadms } from "../shared/facts/no-etcd-data.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { otherControlPlanes } from "../shared/facts/other-control-planes.ts";
-import { saveOptions, withWords } from "../shared/facts/said.ts";
+import { saveOptions, withWords } from "../shared/facts/typed-options.ts";
 import { attemptLater, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { refuseFixed } from "../shared/files/file-system.ts";
 import { replaceFiles } from "../shared/files/file-tree.ts";
@@ -28,7 +28,7 @@ import { refuseUnfitKubelet, stopKubelet } from "../shared/node/systemctl-kubele
 import { endWords, isOver, keepOwn, movedHere, wordsOf } from "../shared/node/words.ts";
 import { type Moved, meansWorkers, thatMoved } from "../shared/pki/addresses.ts";
 import { done, run, say, step } from "../shared/run.ts";
-import { withoutServing } from "../shared/workers/nodes-seen.ts";
+import { withoutServing } from "../shared/workers/node-status.ts";
 
 async function main() {
   const { values } = begin("move", { options: OPTIONS, usage: USAGE }, lockNode);

@@ -10,7 +10,7 @@ import type { Assessment } from "../shared/assess/assessment.ts";
 import { lookHere, type NodeLook } from "../shared/assess/look-here.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { hintOf } from "../shared/checks/way.ts";
-import { saveOptions } from "../shared/facts/said.ts";
+import { saveOptions } from "../shared/facts/typed-options.ts";
 import { attempt, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";

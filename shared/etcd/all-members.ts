@@ -11,7 +11,7 @@ import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../e
 import { promotion } from "../etcd-location/reach-etcd.ts";
 import { isControlPlaneName } from "../facts/known-nodes.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
-import { nodesAmong, nodesToSkip } from "../facts/said.ts";
+import { nodesAmong, nodesToSkip } from "../facts/typed-options.ts";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { endWords } from "../node/words.ts";
 import { decodeObject } from "../objects/storage.ts";

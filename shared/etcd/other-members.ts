@@ -5,7 +5,7 @@
 import { again } from "../again.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
-import { refuseUnknownNodes } from "../facts/said.ts";
+import { refuseUnknownNodes } from "../facts/typed-options.ts";
 import { Refused } from "../fail.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import type { ClusterFacts } from "../pki/certs.ts";

@@ -5,11 +5,11 @@
 import type { Assessment } from "../assess/assessment.ts";
 import { listed } from "../plain.ts";
 import { decisionsOf } from "./decisions.ts";
+import { hasAnswered, isSearched, wasSearched } from "./node-answers.ts";
 import type { Note, Surroundings } from "./note.ts";
+import { inUtc, keyFiles, lostKeys } from "./observations.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
-import { inUtc, keyFiles, lostKeys } from "./seen-done.ts";
-import { hasAnswered, isSearched, wasSearched } from "./seen-nodes.ts";
 
 type Facts = Pick<PlanFacts, "answers" | "lost" | "options" | "moved" | "isProved">;
 

@@ -15,10 +15,10 @@ import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/wit
 import type { Act } from "./act.ts";
 import { differenceLine, type Line, linesOfAct, reachedAs, reachIn, YOUR_MACHINE } from "./by-hand.ts";
 import type { List, Way } from "./decision-ways.ts";
+import { hasAnswered } from "./node-answers.ts";
 import { linesHere, linesOn, type Note, planWith, type Surroundings } from "./note.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
-import { hasAnswered } from "./seen-nodes.ts";
 
 interface Decisions {
   /** Unset: another decision has said it. */

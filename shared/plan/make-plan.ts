@@ -15,13 +15,6 @@ import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from 
 import { type ByHand, type Line, linesOfAct, reachIn } from "./by-hand.ts";
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
 import type { CostsHere } from "./effort-here.ts";
-import { askLines, linesOn, type Note, planAgain, type Surroundings } from "./note.ts";
-import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
-import type { PlanFacts } from "./plan-facts.ts";
-import { isName, type PlanNode } from "./plan-node.ts";
-import { stepsOf, stepThere } from "./plan-steps.ts";
-import { type Block, type Part, readRunbook } from "./runbook.ts";
-import { isSeenDone, lostKeys, observationsOf, saidBy, withSights } from "./seen-done.ts";
 import {
   hasAnswered,
   hasNoServers,
@@ -30,7 +23,14 @@ import {
   type Observation,
   wasSearched,
   withoutOlder,
-} from "./seen-nodes.ts";
+} from "./node-answers.ts";
+import { askLines, linesOn, type Note, planAgain, type Surroundings } from "./note.ts";
+import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
+import { isSeenDone, lostKeys, observationsOf, saidBy, withSights } from "./observations.ts";
+import type { PlanFacts } from "./plan-facts.ts";
+import { isName, type PlanNode } from "./plan-node.ts";
+import { stepsOf, stepThere } from "./plan-steps.ts";
+import { type Block, type Part, readRunbook } from "./runbook.ts";
 import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
 import { undoHere } from "./undo-here.ts";
 import { workersPodsNotes } from "./workers-pods.ts";

@@ -6,7 +6,7 @@ import { KIT_PLACE } from "./kit-place.ts";
 import { ROOT } from "./login.ts";
 import type { Plan, PlanPart, SeenStep } from "./make-plan.ts";
 import type { Note } from "./note.ts";
-import { inSentences, isSeenDone } from "./seen-done.ts";
+import { inSentences, isSeenDone } from "./observations.ts";
 import type { PlanStep } from "./step-order.ts";
 
 export function planAsMarkdown(plan: Plan): string {

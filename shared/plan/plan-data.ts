@@ -8,9 +8,9 @@ import { okAnswer } from "../json-answer.ts";
 import type { Way } from "./decision-ways.ts";
 import type { Plan, SeenStep } from "./make-plan.ts";
 import type { Note } from "./note.ts";
+import { isSeenDone } from "./observations.ts";
 import type { DecisionData, PlanData, StepData } from "./plan-answer.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import { isSeenDone } from "./seen-done.ts";
 import { STOPS } from "./step-order.ts";
 
 export function planAsData(plan: Plan, { noDisk }: Pick<PlanFacts, "noDisk">, damaged: boolean): PlanData {

@@ -21,7 +21,7 @@ import { isControlPlaneName } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-file.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/node-facts.ts";
-import { nodesAmong, nodesToSkip, onAgain, withWords } from "../facts/said.ts";
+import { nodesAmong, nodesToSkip, onAgain, withWords } from "../facts/typed-options.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
@@ -39,8 +39,8 @@ import { Disk, deviceOf } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
 import type { List } from "./decision-ways.ts";
 import { ROOT } from "./login.ts";
+import { type AnsweredNode, NONE_SEEN, type NodeAnswers, readSeen } from "./node-answers.ts";
 import { isName } from "./plan-node.ts";
-import { type AnsweredNode, NONE_SEEN, type NodeAnswers, readSeen } from "./seen-nodes.ts";
 
 export interface PlanFacts {
   clusterData: { cluster: Cluster; data: EtcdData } | undefined;

@@ -21,9 +21,9 @@ import {
   where,
 } from "./markdown.ts";
 import type { Note } from "./note.ts";
+import { inSentences, isSeenDone } from "./observations.ts";
 import style from "./plan-page.css" with { type: "text" };
 import script from "./plan-page-script.js" with { type: "text" };
-import { inSentences, isSeenDone } from "./seen-done.ts";
 
 export function planAsPage(plan: Plan): string {
   const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;

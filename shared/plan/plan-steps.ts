@@ -20,11 +20,11 @@ import {
 } from "./effort.ts";
 import { type CostsHere, effortHere } from "./effort-here.ts";
 import { KIT_PLACE } from "./kit-place.ts";
+import { isSearched, wasSearched } from "./node-answers.ts";
 import { linesOn } from "./note.ts";
 import type { PlanFacts, PlanOptions } from "./plan-facts.ts";
 import { isNotFirst, nodesAt, type PlanNode } from "./plan-node.ts";
 import type { Block } from "./runbook.ts";
-import { isSearched, wasSearched } from "./seen-nodes.ts";
 import { KEEPER, onNodes, type Placed } from "./step-order.ts";
 
 interface Facts extends CostsHere, Pick<PlanFacts, "lost" | "options" | "answers"> {

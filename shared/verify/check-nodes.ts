@@ -13,13 +13,13 @@ import { SOON, shownAt, showsOtherCa } from "../etcd/peers.ts";
 import { hasNewKeys } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/known-node.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
-import { machinesOn } from "../facts/said.ts";
+import { machinesOn } from "../facts/typed-options.ts";
 import { inParallel } from "../in-parallel.ts";
 import { pathsGivenUp, type SavedOption, saidAt } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
-import { askKubeletPort, servingByCa } from "../workers/nodes-seen.ts";
+import { askKubeletPort, servingByCa } from "../workers/node-status.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
 export async function seenNodes(api: KubeApi, since: Date, away: readonly string[] = []) {

@@ -28,7 +28,7 @@ import { otherControlPlanes } from "../facts/other-control-planes.ts";
 import { casOfApiServer } from "../facts/read-by-pods.ts";
 import { keptRepair } from "../facts/repair.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
-import { IN_ROWS, withWords } from "../facts/said.ts";
+import { IN_ROWS, withWords } from "../facts/typed-options.ts";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";

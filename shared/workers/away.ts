@@ -13,7 +13,7 @@ import { allRenewals, mayBeAlive, nodeLeases } from "../api/leases.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { controllerOf } from "../facts/pod-trust.ts";
-import { machinesOn, saidBefore } from "../facts/said.ts";
+import { machinesOn, saidBefore } from "../facts/typed-options.ts";
 import { Refused } from "../fail.ts";
 import { inParallel } from "../in-parallel.ts";
 import { endWords, isTyped, wordsOf } from "../node/words.ts";
@@ -23,7 +23,7 @@ import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { clock } from "../wait-for.ts";
-import { countBack, listeningOn } from "./nodes-seen.ts";
+import { countBack, listeningOn } from "./node-status.ts";
 
 /**
  * The nodes that are left out and really away. One that renews its Lease is here, and the words of an earlier run

@@ -26,7 +26,7 @@ import { sayEvictions } from "./away.ts";
 import { givenBefore, type Joining } from "./csr-rules.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { identitiesOf } from "./identities.ts";
-import { OF_WINDOWS, servingByCa } from "./nodes-seen.ts";
+import { OF_WINDOWS, servingByCa } from "./node-status.ts";
 import {
   comeBack,
   countAsBackWithoutCertificate,

@@ -11,7 +11,7 @@ import { say } from "../run.ts";
 import type { Csr } from "./csr.ts";
 import type { Joining } from "./csr-rules.ts";
 import type { Identities } from "./identities.ts";
-import { askKubeletPort, PROBES } from "./nodes-seen.ts";
+import { askKubeletPort, PROBES } from "./node-status.ts";
 
 /** Milliseconds until a port is asked again for the first time. */
 export const FIRST_PAUSE = 200;

@@ -13,7 +13,7 @@ import { containerEnd } from "../facts/ended-container.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { MOUNT_LAG_MS, NOT_YET } from "../facts/pod-trust.ts";
 import { podTrust, tokenKeys } from "../facts/sa-key.ts";
-import { nodesToSkip, saveOptions, withWords } from "../facts/said.ts";
+import { nodesToSkip, saveOptions, withWords } from "../facts/typed-options.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";

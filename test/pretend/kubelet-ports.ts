@@ -1,7 +1,7 @@
 /** Kubelets' ports on addresses of this machine's loopback, each with a serving certificate. */
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf, type Pair } from "../../shared/pki/issue.ts";
-import { KUBELET_PORT } from "../../shared/workers/nodes-seen.ts";
+import { KUBELET_PORT } from "../../shared/workers/node-status.ts";
 import { ADDRESS } from "./cluster.ts";
 import { testFacts } from "./facts.ts";
 

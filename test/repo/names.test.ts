@@ -33,7 +33,7 @@ const STAYS: Record<string, string> = {
   "shared/plan/note.ts seen": "the option --seen",
   "shared/plan/plan-answer.ts said": "a field of the answer that programs read",
   "shared/plan/make-plan.ts said": "a field of the answer that programs read",
-  "shared/plan/seen-done.ts said": "a field of the answer that programs read",
+  "shared/plan/observations.ts said": "a field of the answer that programs read",
   "shared/plan/plan-facts.ts seen": "the option --seen",
   "shared/plan/plan-steps.ts seen": "the option --seen",
   "shared/follow/look-around.ts seen": "the option --seen",

@@ -25,7 +25,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/api/many.ts": "gives a place to the next, and a stream its limit; each owner's own wait speaks",
   "shared/pki/served.ts":
     "a handshake with a limit of ten seconds; who asks for an answer has the limit, and `answered` says it",
-  "shared/workers/nodes-seen.ts": "limits of five seconds and of one",
+  "shared/workers/node-status.ts": "limits of five seconds and of one",
   "shared/evidence/server-clock.ts": "has a limit of two seconds",
   "shared/node/node.ts": "uname, ip and systemctl is-active ask the kernel and systemd's memory",
   "shared/etcd/tell-members.ts": "ip addr changes the kernel's table",

@@ -6,7 +6,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { KubeApi } from "../../shared/api/kube-api.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
-import { askKubeletPort, KUBELET_PORT } from "../../shared/workers/nodes-seen.ts";
+import { askKubeletPort, KUBELET_PORT } from "../../shared/workers/node-status.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, clusterObjects, FACTS, healthyCp, otherCa } from "../pretend/cluster.ts";
 import { giveToCompany, ofCompany } from "../pretend/company-ca.ts";

@@ -14,7 +14,7 @@ import { watch } from "../../../shared/api/many.ts";
 import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { inParallel } from "../../../shared/in-parallel.ts";
 import { type Csr, nodeAsking, requestsTo, SERVING_SIGNER } from "../../../shared/workers/csr.ts";
-import { KUBELET_PORT } from "../../../shared/workers/nodes-seen.ts";
+import { KUBELET_PORT } from "../../../shared/workers/node-status.ts";
 
 /** How another process of the benchmark reaches the API; in a file, as it has a key in it. */
 export interface LabFile {

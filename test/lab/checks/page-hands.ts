@@ -3,7 +3,7 @@
  * told (the accessibility tree).
  */
 import { type Browser, evaluate } from "../machine/browser.ts";
-import { check, equal } from "./page-said.ts";
+import { check, equal } from "./page-checks.ts";
 
 /** What each key is to the browser: its text, and its number of old. */
 const KEYS = { Tab: ["", 9], " ": [" ", 32], Enter: ["\r", 13] } as const;

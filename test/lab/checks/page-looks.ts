@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Browser, evaluate, resize } from "../machine/browser.ts";
-import { check, equal } from "./page-said.ts";
+import { check, equal } from "./page-checks.ts";
 
 const WIDTHS = [1200, 800, 400];
 const SCHEMES = ["light", "dark"] as const;

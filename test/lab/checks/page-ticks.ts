@@ -1,7 +1,7 @@
 /** The ticks of the plan's page: they stay, and those that the page came with count. */
 import { writeFileSync } from "node:fs";
 import { type Browser, evaluate, visit } from "../machine/browser.ts";
-import { check, equal } from "./page-said.ts";
+import { check, equal } from "./page-checks.ts";
 
 /** The steps that are ticked, by number. */
 const TICKED =

@@ -11,9 +11,9 @@ import type { Objects } from "../../pretend/cluster.ts";
 import { MEMBER, pretendNode } from "../../pretend/node.ts";
 import { BROWSER_PACKAGES, type Browser, evaluate, openBrowser, resize, visit } from "../machine/browser.ts";
 import { installPackages } from "../machine/packages.ts";
+import { check, equal, isGreen } from "./page-checks.ts";
 import { checkKeyboard, checkRoles } from "./page-hands.ts";
 import { checkLooks } from "./page-looks.ts";
-import { check, equal, isGreen } from "./page-said.ts";
 import { checkSeen, checkTicks } from "./page-ticks.ts";
 
 const HOME = join(import.meta.dir, "../../..");

@@ -14,8 +14,8 @@ import { EXAMPLE, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
 import { BROWSER_PACKAGES, openBrowser, visit } from "../machine/browser.ts";
 import { installPackages } from "../machine/packages.ts";
+import { isGreen } from "./page-checks.ts";
 import { checkLooks } from "./page-looks.ts";
-import { isGreen } from "./page-said.ts";
 
 const NAMES = { cp1: "cp1.lab.example", cp2: "cp2.lab.example", w1: "worker-1.lab.example" };
 const WORDS = [

@@ -5,8 +5,8 @@ import type { Place } from "../../../shared/plan/place.ts";
 import { type Block, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
 import { runbookPages } from "./runbook-block.ts";
-import { withSaid } from "./said.ts";
 import { KIT, type Scene, type } from "./scene.ts";
+import { withSaid } from "./typed-line-options.ts";
 
 /** How the runbook is followed; by default as it is written, from the first part to the last. */
 interface Following {

@@ -1,7 +1,7 @@
 /** Which nodes were taken out of etcd: its own answers say so, and a silence says nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
-import { nodesToSkip, takenOut } from "../../../shared/facts/said.ts";
+import { nodesToSkip, takenOut } from "../../../shared/facts/typed-options.ts";
 import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT } from "../../pretend/etcd.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { MEMBER } from "../../pretend/node.ts";

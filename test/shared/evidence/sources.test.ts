@@ -35,7 +35,7 @@ import { newRescue } from "../../../shared/node/rescue-folder.ts";
 import { keepOwn, wordsHere } from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
-import { readSeen } from "../../../shared/plan/seen-nodes.ts";
+import { readSeen } from "../../../shared/plan/node-answers.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { repairPage } from "../../../shared/report/repair-page.ts";
 import { chooseConfig } from "../../../shared/salvage/disk/encryption-config.ts";

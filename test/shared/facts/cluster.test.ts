@@ -4,7 +4,7 @@ import { generateKeyPairSync } from "node:crypto";
 import { etcdHome } from "../../../shared/etcd-location/etcd-home.ts";
 import { lacksOnlyConfiguration, readCluster } from "../../../shared/facts/cluster.ts";
 import { factsFor, ownNode } from "../../../shared/facts/issue-facts.ts";
-import { refuseUnknownNodes } from "../../../shared/facts/said.ts";
+import { refuseUnknownNodes } from "../../../shared/facts/typed-options.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
 import { certInfo, signedBy } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";

@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import { row } from "../../../shared/assess/assessment.ts";
 import { NONE_LOST } from "../../../shared/facts/course.ts";
+import { NONE_SEEN } from "../../../shared/plan/node-answers.ts";
 import { firstNotes } from "../../../shared/plan/notes.ts";
-import { NONE_SEEN } from "../../../shared/plan/seen-nodes.ts";
 
 test("a node without etcd's data is asked about, unless it is said to be lost or away, or its keys come first", () => {
   const nodes = ["m2", "m3", "m4", "m5"].map((name) => ({ name, lostData: name !== "m5", words: [] }));

@@ -19,7 +19,7 @@ import type { Manifest } from "../../../shared/objects/objects.ts";
 import { readObjects } from "../../../shared/objects/stored.ts";
 import { collectTokens } from "../../../shared/old-sa-key/old-tokens.ts";
 import { publicKeyHash } from "../../../shared/pki/certificate.ts";
-import { readSeen } from "../../../shared/plan/seen-nodes.ts";
+import { readSeen } from "../../../shared/plan/node-answers.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
 import { chooseConfig } from "../../../shared/salvage/disk/encryption-config.ts";
 import { carve } from "../../../shared/salvage/disk-search.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
-import { askKubeletPort, KUBELET_PORT, listeningOn } from "../../../shared/workers/nodes-seen.ts";
+import { askKubeletPort, KUBELET_PORT, listeningOn } from "../../../shared/workers/node-status.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { at } from "../../pretend/kubelet-ports.ts";
 
@@ -63,7 +63,7 @@ test("a port is open, closed, or its node has no address", async () => {
 });
 
 test("a node to which there is no route says nothing: Bun's node:net calls that refused, too", async () => {
-  const script = `import { listeningOn } from "${join(import.meta.dir, "../../../shared/workers/nodes-seen.ts")}";
+  const script = `import { listeningOn } from "${join(import.meta.dir, "../../../shared/workers/node-status.ts")}";
 const known = await listeningOn([{ name: "w1", claimed: { ips: ["192.0.2.9"] } }])(["w1"]);
 console.log(String(known.get("w1")));`;
   // In a network of its own, in which there is none.

@@ -11,7 +11,7 @@ import {
   kindsOf,
   type NodeAnswers,
   type Observation,
-} from "./seen-nodes.ts";
+} from "./node-answers.ts";
 import type { PlanStep } from "./step-order.ts";
 
 type Observations = Partial<Record<Task | "kit", readonly Observation[]>>;

@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import { row } from "../../../shared/assess/assessment.ts";
 import type { Course, Task } from "../../../shared/facts/course.ts";
-import { inSentences, isSeenDone, observationsOf } from "../../../shared/plan/seen-done.ts";
-import { heldAt } from "../../../shared/plan/seen-nodes.ts";
+import { heldAt } from "../../../shared/plan/node-answers.ts";
+import { inSentences, isSeenDone, observationsOf } from "../../../shared/plan/observations.ts";
 
 const at = new Date("2026-11-29T01:20:30Z");
 const kubelet = row("kubelet", "kubelet", { state: "stopped", failed: "11 containers running" });

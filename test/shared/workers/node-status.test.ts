@@ -14,7 +14,7 @@ import {
   sayReduced,
   sayWindows,
   servingByCa,
-} from "../../../shared/workers/nodes-seen.ts";
+} from "../../../shared/workers/node-status.ts";
 import { workersOf } from "../../../shared/workers/own-pods.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
