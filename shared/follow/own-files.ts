@@ -2,10 +2,11 @@
  * Lost files that the operator has copies of, in a folder of this machine: each comes to each node that lacks it. The folder
  * holds /etc/kubernetes, or a part of it.
  */
-import { plainLine } from "../plain.ts";
+import { plainLine, secretsOf } from "../plain.ts";
 import type { DecisionData } from "../plan/plan-answer.ts";
 import { say } from "../run.ts";
 import { copiesIn } from "../salvage/backup-files.ts";
+import type { FoundCopy } from "../salvage/found-copy.ts";
 import { putFile } from "./put-file.ts";
 import type { Session } from "./session.ts";
 
@@ -25,9 +26,14 @@ export async function bringOwnFiles(session: Session, decisions: readonly Decisi
       brought.add(mark);
       const copies = copiesIn(ownFiles, [{ path, kind: "file" }]);
       if (copies.length === 0) say(`"${plainLine(ownFiles)}" has no copy of ${path}`);
-      for (const copy of copies)
-        await putFile(session, { path: copy.path, name, input: Buffer.from(copy.content), aside });
+      for (const copy of copies) await putFile(session, { ...inputOf(copy), name, aside });
       hasBrought ||= copies.length > 0;
     }
   return hasBrought;
+}
+
+/** A server that is no root reads a file by its mode, as on the day of the copy; a secret is root's. */
+function inputOf({ path, content, mode }: FoundCopy) {
+  const isSecret = secretsOf(String(content)).length > 0;
+  return { path, input: Buffer.from(content), mode: isSecret ? 0o600 : mode };
 }

@@ -13,11 +13,18 @@ export async function putFile(
     name,
     input,
     aside = false,
-  }: { path: string; name: string; input: Uint8Array; aside?: boolean | undefined },
+    mode,
+  }: {
+    path: string;
+    name: string;
+    input: Uint8Array;
+    aside?: boolean | undefined;
+    mode?: number | undefined;
+  },
 ) {
   const host = session.hosts.get(name);
   if (!host) return say(`${name}: ${path} was not written: nothing proves the address of ${name}`);
-  const put = putLine({ path, size: input.length, aside });
+  const put = putLine({ path, size: input.length, aside, mode });
   const how = { input, ...patience(session, MOST.file) };
   const { exitCode, stderr } = await session.transport.run(host, put, how);
   session.log.add({ node: name, command: put, seconds: 0, exitCode });

@@ -13,10 +13,12 @@ interface Put {
   size: number;
   /** A file that is there already stays, or gets that name, whose earlier ones get numbers. */
   aside: boolean;
+  /** Permission bits; 0600 if unset. */
+  mode?: number | undefined;
 }
 
 /** The line of a shell that reads the file from its input. */
-export function putLine({ path, size, aside }: Put): string {
+export function putLine({ path, size, aside, mode = 0o600 }: Put): string {
   const temporary = shell`mktemp ${dirname(path)}/.kube-pki-repair.XXXXXX`;
   return [
     shell`umask 077; mkdir -p ${dirname(path)}`,
@@ -24,6 +26,7 @@ export function putLine({ path, size, aside }: Put): string {
     `trap 'rm -f "$t"' EXIT HUP INT TERM`,
     'cat > "$t"',
     `{ test "$(wc -c < "$t")" -eq ${size} || { echo "the file came cut off" >&2; exit 1; }; }`,
+    ...(mode === 0o600 ? [] : [`chmod ${mode.toString(8)} "$t"`]),
     ...(aside ? [shell`{ test ! -e ${path} || mv --backup=numbered -T ${path} ${asideName(path)}; }`] : []),
     `ln -T "$t" ${shell`${path}`}`,
   ].join(" && ");

@@ -219,7 +219,9 @@ export class Operator implements Person {
 
   async path(question: string): Promise<string | undefined> {
     note(this.#scene, ASKS, question);
-    const text = this.#textOf?.(/^The path of (\S+) on this machine$/.exec(question)?.[1] ?? "");
+    const text = this.#textOf?.(
+      /^The path of (\S+) on this machine(?:, or of a folder with your copies)?$/.exec(question)?.[1] ?? "",
+    );
     if (text === undefined) return undefined;
     const folder = mkdtempSync(join(process.env.TMPDIR ?? "/tmp", "operators-"));
     writeFileSync(join(folder, "own"), text, { mode: 0o600 });

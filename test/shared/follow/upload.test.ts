@@ -1,6 +1,15 @@
 /** A number of `repair` that takes a file of the operator's own. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { repairAll } from "../../../shared/follow/follow-plan.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
 import type { Session } from "../../../shared/follow/session.ts";
@@ -92,10 +101,10 @@ async function followLost(more: Partial<Session>, own: string | undefined, ways:
   const person = own === undefined ? NO_PERSON : new PretendPerson(ways, own);
   const { session } = pretendSession({ transport, person, more });
   const { value, stdout, stderr } = await caught(() => repairAll(session));
-  const puts = transport.calls
-    .filter((call) => call.includes("ln -T"))
-    .map((call) => call.split(" ").at(-1)!);
-  return { end: value, puts, screen: `${stdout}${stderr}` };
+  const lines = transport.calls.filter((call) => call.includes("ln -T"));
+  const puts = lines.map((call) => call.split(" ").at(-1)!);
+  const modes = lines.map((call) => / chmod (\d+) /.exec(call)?.[1] ?? "600");
+  return { end: value, puts, modes, screen: `${stdout}${stderr}` };
 }
 
 const ALL = [PATH, AUDIT, `${WEBHOOKS}/a.yaml`, `${WEBHOOKS}/deep/b.yaml`];
@@ -105,8 +114,13 @@ test("a folder that the operator names brings all lost files that it has, once, 
   copies(`${box.dir}/own`);
   let asked = 0;
   const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
-  const { puts } = await followLost({}, "/own", [once, /^End here/]);
+  write(`${box.dir}/own/webhooks/deep/b.yaml`, `token: ${"a1B2".repeat(8)}\n`);
+  for (const name of ["audit/policy.yaml", "webhooks/deep/b.yaml"])
+    chmodSync(`${box.dir}/own/${name}`, 0o644);
+  const { puts, modes } = await followLost({}, "/own", [once, /^End here/]);
   expect(puts).toEqual(ALL);
+  // the last one has a token
+  expect(modes).toEqual(["600", "644", "600", "600"]);
 });
 
 test("without a terminal --files brings them; what the folder does not have is named with the option, and the end is 3", async () => {
@@ -147,6 +161,14 @@ test("one that does not fit moves aside, and none that moved aside is lost", () 
   expect(readFileSync(`${path}.before.~1~`, "utf8")).toBe("first");
   expect(statSync(path).mode & 0o777).toBe(0o600);
   expect(readdirSync(`${box.dir}/enc`)).toHaveLength(3);
+});
+
+test("a mode is the file's from its first moment in its place", () => {
+  using box = sandbox();
+  const path = `${box.dir}/policy.yaml`;
+  const line = putLine({ path, size: 4, aside: false, mode: 0o644 });
+  expect(Bun.spawnSync(["sh", "-c", line], { stdin: Buffer.from("text") }).exitCode).toBe(0);
+  expect(statSync(path).mode & 0o777).toBe(0o644);
 });
 
 test("a file that came cut off is none, and one that is there stays", () => {
