@@ -26,7 +26,7 @@ export function putLine({ path, size, aside, mode = 0o600 }: Put): string {
     `trap 'rm -f "$t"' EXIT HUP INT TERM`,
     'cat > "$t"',
     `{ test "$(wc -c < "$t")" -eq ${size} || { echo "the file came cut off" >&2; exit 1; }; }`,
-    ...(mode === 0o600 ? [] : [`chmod ${mode.toString(8)} "$t"`]),
+    ...(mode === 0o600 ? [] : [`${shell`chmod ${mode.toString(8)}`} "$t"`]),
     ...(aside ? [shell`{ test ! -e ${path} || mv --backup=numbered -T ${path} ${asideName(path)}; }`] : []),
     `ln -T "$t" ${shell`${path}`}`,
   ].join(" && ");
