@@ -14,9 +14,9 @@ import {
   workersPod,
 } from "../shared/assess/printed.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
-import { IN_ROWS, saveOptions, withWords } from "../shared/facts/typed-options.ts";
+import { IN_ROWS, saveOptions, withSavedOptions } from "../shared/facts/typed-options.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { hear } from "../shared/node/words.ts";
+import { useTypedOptions } from "../shared/node/words.ts";
 import { answerJson, answerText, LOOKS, run, step } from "../shared/run.ts";
 
 /**
@@ -31,7 +31,7 @@ import { answerJson, answerText, LOOKS, run, step } from "../shared/run.ts";
 async function main() {
   const values = parse();
   const { "etcd-data": etcdData, "control-plane": controlPlanes } = values;
-  hear({ "control-plane": controlPlanes });
+  useTypedOptions({ "control-plane": controlPlanes });
   if (values["kubeadm-config"]) return answerText(await kubeadmConfig(etcdData));
   if (values.manifest) return answerText(await workersPod(etcdData, values.manifest));
   const deep = deepAsked(values);
@@ -41,7 +41,7 @@ async function main() {
       const looked = await lookHere(etcdData);
       const cp = looked.partialFacts?.cp;
       if (cp) {
-        withWords({ "etcd-data": etcdData }, cp, { shown: IN_ROWS });
+        withSavedOptions({ "etcd-data": etcdData }, cp, { shown: IN_ROWS });
         saveOptions(cp);
       }
       return await assess(looked, { deep });

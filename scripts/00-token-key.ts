@@ -6,7 +6,7 @@
  */
 import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
-import { afterTokenKey } from "../shared/facts/course.ts";
+import { todosAfterTokenKey } from "../shared/facts/course.ts";
 import { otherControlPlanes } from "../shared/facts/other-control-planes.ts";
 import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { nodesToSkip } from "../shared/facts/typed-options.ts";
@@ -17,12 +17,12 @@ import { computeKey, copyOfKey, type OldKey } from "../shared/old-sa-key/old-sa-
 import {
   collectTokens,
   keyCopies,
-  notOfToday,
   tokensOfLastKey,
+  withoutCurrentTokens,
 } from "../shared/old-sa-key/old-tokens.ts";
 import type { OldTokens } from "../shared/old-sa-key/tokens-of-one-key.ts";
 import { urlHost } from "../shared/pki/addresses.ts";
-import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
+import { currentSaPub, oldSaPub } from "../shared/pki/sa-keys.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, step } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
@@ -60,7 +60,7 @@ async function main() {
   for (const { name, places } of others)
     answer(shell`scp -p ${oldSaPub(pki)} root@${urlHost(places[0] ?? name)}:${pki}/`);
   const carry = others.length > 0 ? [{ command: "the scp lines above" }] : [];
-  done(inOneLine(afterTokenKey({ saKeyIsHere: todaysSaPub(pki) !== undefined, carry })));
+  done(inOneLine(todosAfterTokenKey({ saKeyIsHere: currentSaPub(pki) !== undefined, carry })));
 }
 
 /** Undefined if no token is older than the current key. */
@@ -76,7 +76,7 @@ function collect(
   say(
     `tokens in volumes of this node's pods: ${volumes}${file > 0 ? `; in the file: ${file}` : ""}`,
   );
-  const old = notOfToday(found, pki);
+  const old = withoutCurrentTokens(found, pki);
   if (found.length > 0 && old.length === 0)
     return void say("all of them verify with the current sa.pub: there is no old key to look for");
   const tokens = tokensOfLastKey(old, kid);

@@ -6,16 +6,16 @@
 import { inOneLine } from "../shared/again.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
 import * as own from "../shared/etcd/own-etcd.ts";
-import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
+import { hasMoved, updatePeerUrls } from "../shared/etcd/tell-members.ts";
 import * as unit from "../shared/etcd/unit-files.ts";
 import { hasNewKeys } from "../shared/facts/ca-copies.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
-import { keepRan } from "../shared/facts/control-plane-node.ts";
-import { afterEtcd } from "../shared/facts/course.ts";
+import { keepContainerRecords } from "../shared/facts/control-plane-node.ts";
+import { todosAfterEtcd } from "../shared/facts/course.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair, refuseUnfitData, sayFacts } from "../shared/facts/node-to-repair.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
-import { saveOptions, withWords } from "../shared/facts/typed-options.ts";
+import { saveOptions, withSavedOptions } from "../shared/facts/typed-options.ts";
 import { UsageError } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
@@ -31,7 +31,7 @@ import { newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { caReaders, holdersOfExpiredCa } from "../shared/renew/ca-readers.ts";
 import { done, run, say, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
-import { beforeEtcdStops, keepShown } from "../shared/static-pods/first-screen.ts";
+import { beforeEtcdStops, keepServedCertificate } from "../shared/static-pods/first-screen.ts";
 import * as pod from "../shared/static-pods/issue-and-start.ts";
 import { leftOf } from "../shared/static-pods/preflight.ts";
 import { resumePausedProcesses } from "../shared/static-pods/restarts.ts";
@@ -67,7 +67,7 @@ async function main() {
   if (hasMoved())
     await step(
       "1.6b Update the peer URLs of etcd's members",
-      () => tellMembers(cp),
+      () => updatePeerUrls(cp),
       "etcdctl member update ID --peer-urls=URL",
     );
   const etcd = await step(
@@ -76,7 +76,7 @@ async function main() {
     "etcdctl endpoint status; etcdctl member list",
   );
   const keys = { makesKeys: keysToMake(actions).length > 0, newKeys: hasNewKeys(cp) };
-  done(inOneLine(afterEtcd({ ...etcd, ...keys, oldKey: replacedKey(cp) })));
+  done(inOneLine(todosAfterEtcd({ ...etcd, ...keys, oldKey: replacedKey(cp) })));
 }
 
 function newCasOf(values: Values): NewCas | undefined {
@@ -101,7 +101,7 @@ async function look(values: Values, newCas: NewCas | undefined): Promise<Situati
   const { endpoint: given, "etcd-data": etcdData, "lost-on": lostOn } = values;
   const target = await controlPlaneToRepair(etcdData, { given });
   sayFacts(target);
-  const leftOut = withWords(values, target);
+  const leftOut = withSavedOptions(values, target);
   const cp = { ...target, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
   refuseUnfitData(cp);
@@ -173,7 +173,7 @@ async function stopOldControlPlane({ cp, healthy, unitRestarts }: Situation) {
   if (facts.externalEtcd && !unitRestarts)
     return say("unchanged etcd: kubeadm did not make it, and it runs on");
   if (healthy) return say("unchanged etcd: it serves with the certificates on disk");
-  await keepShown(cp);
+  await keepServedCertificate(cp);
   await stopKubelet();
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
   if (unitRestarts) await unit.stopUnit();
@@ -192,7 +192,7 @@ async function copyWhatIsLeft(looked: Situation) {
   if (!unitRestarts) await unit.makeUnitFiles(looked);
   if (exists(copy)) return say(`unchanged ${copy}`);
   if (healthy) return say("etcd is healthy: no copy needed");
-  keepRan(cp);
+  keepContainerRecords(cp);
   // etcd's data last: a folder that has it is complete
   for (const folder of leftOf(cp))
     if (exists(folder)) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);

@@ -9,10 +9,10 @@ import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leases.ts";
-import { proveEtcd, refuseNoPart1 } from "../shared/etcd/all-members.ts";
+import { proveEtcd, refuseMissingClientPair } from "../shared/etcd/all-members.ts";
 import { believedNames } from "../shared/etcd-data/members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
-import { afterControlPlane, routeOf } from "../shared/facts/course.ts";
+import { routeOf, todosAfterControlPlane } from "../shared/facts/course.ts";
 import { whyApiServerExited } from "../shared/facts/ended-container.ts";
 import { isControlPlaneName } from "../shared/facts/known-nodes.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
@@ -20,17 +20,17 @@ import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
-import { saveOptions, withWords } from "../shared/facts/typed-options.ts";
+import { saveOptions, withSavedOptions } from "../shared/facts/typed-options.ts";
 import { failOf } from "../shared/fail.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { managerIsReduced } from "../shared/manifests/repair-changes.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
 import { done, mode, run, say, step, tell } from "../shared/run.ts";
-import { beforeServersStop, keepShown } from "../shared/static-pods/first-screen.ts";
+import { beforeServersStop, keepServedCertificate } from "../shared/static-pods/first-screen.ts";
 import * as manager from "../shared/static-pods/full-manager.ts";
 import * as servers from "../shared/static-pods/issue-and-start.ts";
 import { howToReplace } from "../shared/static-pods/lost-nodes.ts";
-import { foreseeSaKey, proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/take-up.ts";
+import { foreseeSaKey, proveOldSaKeys, restartWithSaKey } from "../shared/static-pods/take-up.ts";
 import { endGivenUp, refuseNoChoice } from "../shared/static-pods/without-files.ts";
 import type { Work } from "../shared/static-pods/work.ts";
 import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
@@ -89,10 +89,10 @@ async function checkEtcd(values: Values) {
   refuseNoChoice(flagsToDrop);
   const target = await controlPlaneToRepair(etcdData, { given: endpoint });
   refuseExternalCa(target);
-  const leftOut = withWords(values, target);
+  const leftOut = withSavedOptions(values, target);
   const cp = { ...target, flagsToDrop: leftOut["start-without"] };
-  const isBeforePart1 = (await failOf(() => refuseNoPart1(cp.facts))) !== undefined;
-  if (!mode.dryRun) refuseNoPart1(cp.facts);
+  const isBeforePart1 = (await failOf(() => refuseMissingClientPair(cp.facts))) !== undefined;
+  if (!mode.dryRun) refuseMissingClientPair(cp.facts);
   const work = await servers.lookAtServers(cp, {
     superAdmin: values["super-admin"],
     isBeforePart1,
@@ -113,7 +113,7 @@ async function checkEtcd(values: Values) {
 
 /** Copies a lost certificate that a living API server still shows, which ends with the new one. */
 async function issue(cp: ControlPlaneNode, work: Work): Promise<string[]> {
-  await keepShown(cp);
+  await keepServedCertificate(cp);
   return await servers.issueForServers(cp, work);
 }
 
@@ -126,7 +126,7 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
   endGivenUp(cp);
   await ensureAdmins(cp, local);
   await seen.proveNodes(cp, local);
-  const began = (await takeUpSaKey(cp, local)) ?? started;
+  const began = (await restartWithSaKey(cp, local)) ?? started;
   await proveOldSaKeys(local, facts);
   if (began)
     await dropDeadLeaders(local, {
@@ -203,7 +203,7 @@ async function next(
     trust.caIsNew ||
     away.length > 0 ||
     (!mode.dryRun && (await withoutServing(cp, own)).length > 0);
-  return afterControlPlane(routeOf(cp, out), { part3, reduced, ...trust });
+  return todosAfterControlPlane(routeOf(cp, out), { part3, reduced, ...trust });
 }
 
 const USAGE = `Usage:

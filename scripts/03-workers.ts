@@ -17,7 +17,7 @@ import { refuseNoJoining } from "../shared/facts/joining-worker.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { nodesToSkip, saveOptions, withWords } from "../shared/facts/typed-options.ts";
+import { nodesToSkip, saveOptions, withSavedOptions } from "../shared/facts/typed-options.ts";
 import type { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/kept-run.ts";
@@ -29,7 +29,7 @@ import { answer, done, mode, run, say, start, step, tell } from "../shared/run.t
 import { shell } from "../shared/shell-line.ts";
 import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
 import { waitFor } from "../shared/wait-for.ts";
-import { countOnAgain, reallyOut } from "../shared/workers/away.ts";
+import { confirmLeftOut, countReturningWorkers } from "../shared/workers/away.ts";
 import * as joins from "../shared/workers/joining.ts";
 import * as seen from "../shared/workers/node-status.ts";
 import * as own from "../shared/workers/own-pods.ts";
@@ -60,7 +60,7 @@ const COMMANDS = { open, close, approve };
 
 async function open(values: Values) {
   const { cp, api, out: given } = await onControlPlane(values, { words: "03-workers open" });
-  const out = await countOnAgain(cp, given);
+  const out = await countReturningWorkers(cp, given);
   const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
   if (silent) seen.printSilentNodes(silent);
   const workers = silent?.workers ?? own.workersOf(cp, leftNames(out));
@@ -86,7 +86,7 @@ async function nobodyJoins({ cp, api, out }: Scene, silent: seen.Silent | undefi
   const options = { asking: await seen.withoutServing(cp), without: leftNames(out) };
   const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api, options) : [];
   const end = { silentControlPlanes, closeOn, ...trustSeen(cp) };
-  done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), end)));
+  done(inOneLine(next.todosAfterIdleOpen(next.routeOf(cp, out), end)));
 }
 
 async function approve(values: Values) {
@@ -119,7 +119,7 @@ async function close(values: Values) {
     () => joins.endJoining(api),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
-  done(inOneLine(next.afterClose(next.routeOf(cp, out), trustSeen(cp))));
+  done(inOneLine(next.todosAfterClose(next.routeOf(cp, out), trustSeen(cp))));
 }
 
 type Scene = Awaited<ReturnType<typeof onControlPlane>>;
@@ -134,10 +134,10 @@ interface Look {
 async function onControlPlane(values: Values, { words, mayBeDeleted = false, refuse }: Look) {
   const endpoint = values.endpoint;
   const cp = await controlPlaneToRepair(values["etcd-data"], { given: endpoint, asRan: false });
-  const typed = withWords(values, cp, { mayBeDeleted });
+  const typed = withSavedOptions(values, cp, { mayBeDeleted });
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await seen.refuseDeafLeases(cp, api);
-  const out = await reallyOut(cp, api, await nodesToSkip(cp, typed));
+  const out = await confirmLeftOut(cp, api, await nodesToSkip(cp, typed));
   if (words) await saySilentMembers(cp, words, leftNames(out));
   await refuse?.(api);
   saveOptions(cp);

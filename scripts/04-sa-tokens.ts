@@ -7,14 +7,14 @@
 import { inOneLine, type LeftOut } from "../shared/again.ts";
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { nameOf } from "../shared/api/kube-object.ts";
-import { afterRetire, afterTokens, routeOf } from "../shared/facts/course.ts";
+import { routeOf, todosAfterRetire, todosAfterTokens } from "../shared/facts/course.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
 import type { ControlPlaneNode } from "../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
-import { nodesToSkip, saveOptions, withWords } from "../shared/facts/typed-options.ts";
+import { nodesToSkip, saveOptions, withSavedOptions } from "../shared/facts/typed-options.ts";
 import { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
-import { endWaiting } from "../shared/manifests/on-disk.ts";
+import { settleWaitingManifest } from "../shared/manifests/on-disk.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { formatNumber, sayNames } from "../shared/progress.ts";
@@ -23,13 +23,17 @@ import { beforeRetire, leftToDo, refuseRest } from "../shared/workloads/left-to-
 import { howToRestart, ownerName } from "../shared/workloads/pod-owners.ts";
 import { type Renewed, renewTokens, retireOldSaKey } from "../shared/workloads/renew-tokens.ts";
 import * as order from "../shared/workloads/restart-order.ts";
-import { type KeptFrom, namespacesWithOldCa, waitForRootCa } from "../shared/workloads/root-ca.ts";
+import {
+  type NamespacesWithoutCa,
+  namespacesWithOldCa,
+  waitForRootCa,
+} from "../shared/workloads/root-ca.ts";
 import {
   type Chosen,
   type Group,
   refuseBareNames,
   rememberSkipped,
-  reportedOf,
+  reportedOwners,
 } from "../shared/workloads/stale-pods.ts";
 import * as tokens from "../shared/workloads/token-secrets.ts";
 
@@ -101,7 +105,7 @@ async function look(values: Values): Promise<Scene> {
   return { cp, ...(await order.readyForPart4(cp, values)) };
 }
 
-async function seeRootCa({ api, trust: { caPem } }: Scene): Promise<KeptFrom> {
+async function seeRootCa({ api, trust: { caPem } }: Scene): Promise<NamespacesWithoutCa> {
   if (!mode.dryRun) return await waitForRootCa(api, caPem);
   sayNames("namespaces with another CA", await namespacesWithOldCa(api, caPem));
   return new Map();
@@ -142,7 +146,7 @@ interface Left {
 
 /** Secrets that a webhook kept from being renewed: its pods may be among those that restart. */
 async function restartAll(
-  scene: Scene & { kept: KeptFrom },
+  scene: Scene & { kept: NamespacesWithoutCa },
   groups: Group[],
   first: Renewed,
 ): Promise<Left> {
@@ -167,7 +171,7 @@ async function proveTokens({ api }: Scene): Promise<Fail | undefined> {
 function sayLeft({ cp, trust }: Scene, chosen: Chosen, left: Left) {
   const { later, skipped } = chosen;
   for (const note of left.notes) say(`- ${note}`);
-  const waiting = { reported: reportedOf(chosen.groups), skipped, later };
+  const waiting = { reported: reportedOwners(chosen.groups), skipped, later };
   const done = { cp, ...left, ...waiting, caPem: trust.caPem };
   for (const line of leftToDo(done)) say(`- ${line}`);
   rememberSkipped(skipped, cp.node.name);
@@ -183,14 +187,17 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, chosen: Chosen) {
   const held = oldSaKey ? beforeRetire(chosen) : [];
   const old = later.length + skipped.length;
   const left = `${old} workload${old === 1 ? " still has" : "s still have"} to restart`;
-  done(inOneLine([...held, ...afterTokens(routeOf(cp, out), outcome)]), old > 0 ? left : undefined);
+  done(
+    inOneLine([...held, ...todosAfterTokens(routeOf(cp, out), outcome)]),
+    old > 0 ? left : undefined,
+  );
 }
 
 async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
-  const typed = withWords(values, cp, { mayBeDeleted: true });
+  const typed = withSavedOptions(values, cp, { mayBeDeleted: true });
   // after an exchange that was cut off: no script can ask anything without the API server
-  endWaiting(cp, "kube-apiserver");
+  settleWaitingManifest(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   saveOptions(cp);
   await step("4.8 Take the old service-account key out", async () => {
@@ -199,7 +206,7 @@ async function retire(values: Values) {
     await apiReady(api, { seconds: 120 });
     await sayEndpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, await nodesToSkip(cp, typed)))));
+  done(inOneLine(todosAfterRetire(routeOf(cp, await nodesToSkip(cp, typed)))));
 }
 
 const USAGE = `Usage:

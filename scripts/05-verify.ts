@@ -15,7 +15,7 @@ import {
   summaryText,
   tellSummary,
 } from "../shared/checks/print-checks.ts";
-import { hintOf, nextOf } from "../shared/checks/way.ts";
+import { hintOf, nextCommands } from "../shared/checks/way.ts";
 import { saveOptions } from "../shared/facts/typed-options.ts";
 import { Fail } from "../shared/fail.ts";
 import { stat } from "../shared/files/files.ts";
@@ -76,7 +76,7 @@ function screen(
   others: readonly string[],
 ) {
   const verdict = [headlineOf(checks), summaryText(checks)].filter(Boolean).join(". ");
-  printVerdict(verdict, inLines(nextOf(checks, others)));
+  printVerdict(verdict, inLines(nextCommands(checks, others)));
   if (all || checks.some(({ result }) => result !== "ok")) answerLines([""]);
   printChecks(checks, { all, advice: output === "short" ? "behind" : "below" });
   if (repair) answerToPaste(["", ...wrapUpLines(repair)]);

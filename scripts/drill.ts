@@ -8,7 +8,7 @@ import type { TableRow } from "../shared/checks/check.ts";
 import { printLines } from "../shared/checks/print-checks.ts";
 import type { ComparedFile, Fields } from "../shared/drill/compared.ts";
 import { type Drill, drill } from "../shared/drill/drill.ts";
-import { namerOf } from "../shared/facts/lost-files.ts";
+import { flagOfLostFile } from "../shared/facts/lost-files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { etcdBackup } from "../shared/hand-over/backup-mark.ts";
 import { day } from "../shared/pki/certificate.ts";
@@ -37,7 +37,7 @@ export function printDrill(found: Drill) {
   ]);
   const rows = [...WORDS.flatMap((words) => fileRows(words, files)), ...serverRows(servers)];
   for (const file of lost) {
-    const detail = `${namerOf(file)} needs it; ${COPY[file.kept]}`;
+    const detail = `${flagOfLostFile(file)} needs it; ${COPY[file.kept]}`;
     if (file.kept === "same") rows.push({ ...ok(file.path, detail), state: "saved" });
     else rows.push(bad(file.path, "lost", detail));
   }

@@ -14,7 +14,7 @@ import { refuseUnwritable } from "../shared/files/file-system.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";
 import { sha256Of } from "../shared/files/sha256.ts";
-import { BACKUP_MARK, notKept, sayLeftBehind } from "../shared/hand-over/backup-mark.ts";
+import { BACKUP_MARK, sayBundleFilesLeft, whyNoBackup } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import * as own from "../shared/hand-over/operators-bundle.ts";
 import {
@@ -22,8 +22,8 @@ import {
   keysElsewhere,
   lookForKeys,
   originOf,
+  saveOptionsOfBundle,
   takeKubeletConfig,
-  takeWordsOf,
   unpackHere,
 } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
@@ -76,11 +76,11 @@ async function pack(values: Values) {
   told({ what: "act", line: `packed the shared keys into ${typed(out)}` });
   if (etcd) await ofEtcd.packEtcd(etcd, out, lock);
   const when = "When it is unpacked on every node that needs it";
-  sayLeftBehind({ bundle: out, opener: values["passphrase-file"] }, when);
+  sayBundleFilesLeft({ bundle: out, opener: values["passphrase-file"] }, when);
   const origin = bundle.manifest?.cluster?.controlPlanes ?? [];
   const others = origin.filter((name) => name !== node?.name);
-  if (notKept(typed(out))) own.tellCarry({ bundle: out, ca, others }, values);
-  else own.tellKept({ bundle: out, ca, others }, values);
+  if (whyNoBackup(typed(out))) own.printCarryCommands({ bundle: out, ca, others }, values);
+  else own.printBackupCommands({ bundle: out, ca, others }, values);
 }
 
 /** Unpacks a snapshot for restore.ts. */
@@ -108,7 +108,7 @@ async function toPack(values: Values) {
   });
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
   for (const line of own.describe(bundle.files)) say(line);
-  for (const line of [...own.notInIt(absent), ...own.ofKubelet(kubeletConfig)]) say(line);
+  for (const line of [...own.keysNotInBundle(absent), ...own.ofKubelet(kubeletConfig)]) say(line);
   return { bundle, node, here };
 }
 
@@ -122,13 +122,16 @@ async function unpack(file: string, values: Values) {
   for (const line of own.aboutBundle(bundle)) say(line);
   checkOrigin(bundle, here, { confirmed: values["ca-hash"], lock });
   const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
-  takeWordsOf(bundle, { confirmed: values["ca-hash"], lock }, node?.name);
+  saveOptionsOfBundle(bundle, { confirmed: values["ca-hash"], lock }, node?.name);
   takeKubeletConfig(bundle, { confirmed: values["ca-hash"], lock }, node);
   own.markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
   if (written.length === 0) say("all keys of the bundle were here already");
   const opener = values["passphrase-file"] ?? values.identity;
   if (!mode.dryRun)
-    sayLeftBehind({ bundle: file, opener }, "This node no longer needs them, so remove them here");
+    sayBundleFilesLeft(
+      { bundle: file, opener },
+      "This node no longer needs them, so remove them here",
+    );
   const withoutData = stepsWithoutData();
   if (withoutData) say("etcd's data is not here: part 1 would not begin");
   done(withoutData ?? inOneLine([todoOfPart1()]));

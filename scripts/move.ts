@@ -12,7 +12,7 @@ import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { isNotKubeadms } from "../shared/facts/no-etcd-data.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { otherControlPlanes } from "../shared/facts/other-control-planes.ts";
-import { saveOptions, withWords } from "../shared/facts/typed-options.ts";
+import { saveOptions, withSavedOptions } from "../shared/facts/typed-options.ts";
 import { attemptLater, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { refuseFixed } from "../shared/files/file-system.ts";
 import { replaceFiles } from "../shared/files/file-tree.ts";
@@ -25,7 +25,13 @@ import { type Node, readNode } from "../shared/node/node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
 import { refuseUnfitKubelet, stopKubelet } from "../shared/node/systemctl-kubelet.ts";
-import { endWords, isOver, keepOwn, movedHere, wordsOf } from "../shared/node/words.ts";
+import {
+  endSavedOptions,
+  isOver,
+  movedHere,
+  savedOptionsOf,
+  saveForThisNode,
+} from "../shared/node/words.ts";
 import { type Moved, meansWorkers, thatMoved } from "../shared/pki/addresses.ts";
 import { done, run, say, step } from "../shared/run.ts";
 import { withoutServing } from "../shared/workers/node-status.ts";
@@ -63,7 +69,7 @@ function keep({ node }: machine.MachineFacts, moved: Moved, changes: readonly ma
   const rescue = newRescue();
   const savedMoves = movedHere();
   const newPairs = [...moved].filter(([old]) => !savedMoves.has(old)).map((pair) => pair.join("="));
-  keepOwn("moved", newPairs, { on: node.name, onDisk: true });
+  saveForThisNode("moved", newPairs, { on: node.name, onDisk: true });
   if (changes.length === 0) say("no file of this node has to change");
   replaceFiles(changes, asideOf(rescue));
 }
@@ -95,7 +101,7 @@ async function look(machineFacts: machine.MachineFacts, values: Values): Promise
   const goesOn = movedHere();
   const newPairs =
     goesOn.size > 0
-      ? pairs.saidSince(typed, goesOn)
+      ? pairs.newlyTypedMoves(typed, goesOn)
       : new Map([...typed, ...(await ownPairs(machineFacts, typed))]);
   if (newPairs.size > 0) {
     pairs.refuseBadMoves(newPairs, machineFacts, goesOn);
@@ -146,14 +152,14 @@ async function tell(values: Values, machineFacts: machine.MachineFacts) {
   );
   const { silent } = await step("M.6 Restart what keeps an old address in memory", async () => {
     await kept.renewHostPodIps(api, cp.node.name, moved);
-    const began = new Date(Math.min(...wordsOf("moved").map(({ at }) => Date.parse(at))));
+    const began = new Date(Math.min(...savedOptionsOf("moved").map(({ at }) => Date.parse(at))));
     return await kept.restartOldPods(api, moved, began);
   });
   await step("M.7 See what still names an old address", () =>
-    kept.sayLeftNamed(moved, { inObjects: true }),
+    kept.printOldAddressSearches(moved, { inObjects: true }),
   );
   const lastLine = { command: command("move"), called: "this line here" };
-  const { without } = withWords({ without: values.without }, cp);
+  const { without } = withSavedOptions({ without: values.without }, cp);
   const waiting = silent.filter((name) => !without.includes(name));
   saveOptions(cp);
   if (waiting.length > 0) {
@@ -167,7 +173,7 @@ async function tell(values: Values, machineFacts: machine.MachineFacts) {
     return done(inOneLine([{ command: command("03-workers close") }, lastLine]));
   await step("M.8 Finish the move on this node", () =>
     // from now on all here is read unchanged
-    endWords(({ option }) => option === "moved", FINISHED),
+    endSavedOptions(({ option }) => option === "moved", FINISHED),
   );
   done(inOneLine(stepsAfter(machineFacts)));
 }

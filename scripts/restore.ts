@@ -16,7 +16,7 @@ import { lockNode } from "../shared/node/kept-run.ts";
 import { readNode } from "../shared/node/node.ts";
 import { newRescue } from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
-import { keepOwn } from "../shared/node/words.ts";
+import { saveForThisNode } from "../shared/node/words.ts";
 import { typed } from "../shared/options.ts";
 import * as content from "../shared/restore/content.ts";
 import * as lost from "../shared/restore/lost-members-data.ts";
@@ -26,7 +26,7 @@ import { refuseOpenData } from "../shared/restore/open-data.ts";
 import { membersDataIn, sayDifferences } from "../shared/restore/several-members.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";
 import { proveSnapshot } from "../shared/restore/value-witnesses.ts";
-import { BUMP, writeMember } from "../shared/restore/write-data.ts";
+import { REVISION_BUMP, writeMember } from "../shared/restore/write-data.ts";
 import { act, answerJson, done, mode, run, say, step } from "../shared/run.ts";
 
 async function main() {
@@ -59,7 +59,7 @@ async function main() {
   await step(
     "S.5 Write etcd's data",
     () => writeData(source, found, { ...place, caHash: values["ca-hash"] }),
-    `etcdutl snapshot restore --bump-revision ${BUMP} --mark-compacted`,
+    `etcdutl snapshot restore --bump-revision ${REVISION_BUMP} --mark-compacted`,
   );
   const left = next(place, found.cluster);
   if (values.json) answerJson(asData(source, found, { ...place, next: left }));
@@ -93,7 +93,7 @@ async function writeData(
   const members = [...new Set([...named, ...controlPlanes])];
   newRescue();
   // it shows every part which nodes are lost, and what proves keys
-  keepOwn("restored", [source.from], { on: node.name, members, caHash, onDisk: true });
+  saveForThisNode("restored", [source.from], { on: node.name, members, caHash, onDisk: true });
   for (const name of controlPlanes)
     if (name !== node.name) say(`${name}: lost, and left out by all later scripts`);
   const { dir, peerUrl } = place;
@@ -186,7 +186,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
       writeMember(onlyMember({ name: found.node.name, token, ...place }), data, {
         ...place,
         from: path,
-        bump: BUMP,
+        bump: REVISION_BUMP,
       }),
   };
 }
@@ -210,7 +210,8 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
     });
   return {
     ...{ data, isExact: lost.isWhole(chosen.last), until: data.lastWrite, from: "a member's disk" },
-    write: (place) => lost.writeAlone(chosen, { ...place, bump: isQuorum ? 0 : BUMP }, data),
+    write: (place) =>
+      lost.writeAlone(chosen, { ...place, bump: isQuorum ? 0 : REVISION_BUMP }, data),
   };
 }
 

@@ -5,26 +5,26 @@
  */
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { asSaid, endWords, wordsHere } from "../shared/node/words.ts";
+import { endSavedOptions, savedOptionLine, savedOptionsHere } from "../shared/node/words.ts";
 import { listed } from "../shared/plain.ts";
 import { answerJson, answerLines, run } from "../shared/run.ts";
 
 async function main() {
   const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   const { back } = values;
-  const saved = wordsHere().map(({ value }) => value);
+  const saved = savedOptionsHere().map(({ value }) => value);
   const unsaid = back.filter((value) => !saved.includes(value));
   if (unsaid.length > 0)
     throw new Fail(`Nothing is saved of "${unsaid.join('", "')}"`, {
       unchanged: true,
       hint: `take back a word that is saved here: ${saved.length > 0 ? listed(saved) : "nothing"}`,
     });
-  endWords(({ value }) => back.includes(value), "you take it back");
-  const words = wordsHere();
+  endSavedOptions(({ value }) => back.includes(value), "you take it back");
+  const words = savedOptionsHere();
   if (values.json) answerJson({ words });
   else
     answerLines(
-      words.length > 0 ? words.map(asSaid) : ["nothing that you have said is saved here"],
+      words.length > 0 ? words.map(savedOptionLine) : ["nothing that you have said is saved here"],
     );
 }
 

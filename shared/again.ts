@@ -124,7 +124,7 @@ export function inLines(todos: readonly Todo[]): string[] {
 }
 
 /** Scripts and their words alone. */
-export function inArrows(todos: readonly Todo[]): string {
+export function commandChain(todos: readonly Todo[]): string {
   return todos
     .map(
       ({ command, on }) =>

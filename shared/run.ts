@@ -18,10 +18,10 @@ import { plain, plainLine, quoteUntrusted, wholeLine } from "./plain.ts";
 import { hasColour, inLocale, pasteLines, wrapped } from "./screen-width.ts";
 import { failOfSystem } from "./system-errors.ts";
 import {
-  beginToTell,
   checkSignal,
   leavesNothing,
   onSignal,
+  startRunEvents,
   stoppedBy,
   told,
   unfinishedActions,
@@ -114,7 +114,7 @@ export function endOnSignal() {
 export function start(script: string, values: { "dry-run"?: boolean | undefined } = {}) {
   mode.dryRun = values["dry-run"] ?? false;
   mode.script = script;
-  if (!mode.dryRun) beginToTell({ what: "run", script, version: VERSION, args: process.argv.slice(2) });
+  if (!mode.dryRun) startRunEvents({ what: "run", script, version: VERSION, args: process.argv.slice(2) });
   tell(
     `kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`,
   );

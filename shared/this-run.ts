@@ -164,7 +164,7 @@ let early: { event: RunEvent; at: Date }[] | undefined;
 let listener: Listener | undefined;
 
 /** While `action` runs, nobody is told anything, and nothing is noted as left half done. */
-export async function untold<T>(action: () => Promise<T>): Promise<T> {
+export async function withoutRunEvents<T>(action: () => Promise<T>): Promise<T> {
   const [earlyBefore, listenerBefore, leftBefore] = [early, listener, [...leftHalfDone]];
   [early, listener] = [undefined, undefined];
   try {
@@ -180,7 +180,7 @@ export async function untold<T>(action: () => Promise<T>): Promise<T> {
 const EARLY = 1000;
 
 /** From here on this process is a run that writes. */
-export function beginToTell(run: Extract<RunEvent, { what: "run" }>) {
+export function startRunEvents(run: Extract<RunEvent, { what: "run" }>) {
   early = [];
   listener = undefined;
   told(run);

@@ -85,7 +85,7 @@ export function refusal(status: number, text: string, request: string): ApiError
 const MOST = 1_000_000;
 
 /** The first bytes of an answer as text, at most `most`; the rest is not read. */
-export async function firstOf(response: Response, most = MOST): Promise<string> {
+export async function firstBytesText(response: Response, most = MOST): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of response.body ?? []) {
@@ -140,7 +140,7 @@ const CALLED = {
 };
 
 /** All of them, `kind name`; of a webhook configuration with the names of its webhooks, in its order. */
-export async function calledByApi(api: Lister) {
+export async function apiExtensions(api: Lister) {
   const found = Object.entries(CALLED).map(async ([kind, path]) =>
     (await api.list<Called>(`/apis/${path}`)).map(({ metadata, webhooks = [], spec }) => ({
       name: `${kind} ${metadata.name}`,
@@ -184,7 +184,7 @@ export async function pastWebhooks<T>(api: Lister, action: () => Promise<T>): Pr
  */
 async function howToBypassWebhook(api: Lister, webhook: string): Promise<string> {
   // a kubelet's own client may not read them
-  const called = (await unlessRefused([403], () => calledByApi(api))) ?? [];
+  const called = (await unlessRefused([403], () => apiExtensions(api))) ?? [];
   const found = called.find(({ webhooks }) => webhooks.includes(webhook));
   if (!found) return "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations";
   const index = found.webhooks.indexOf(webhook);

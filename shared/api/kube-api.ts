@@ -7,7 +7,7 @@ import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { fetchDirectly, trusting } from "../pki/served.ts";
 import { told } from "../this-run.ts";
 import { answered } from "../wait-for.ts";
-import { firstOf, NO_ANSWER_HINT, parseJson, refusal, unlessRefused } from "./api-error.ts";
+import { firstBytesText, NO_ANSWER_HINT, parseJson, refusal, unlessRefused } from "./api-error.ts";
 import { type KubeObject, withQuery } from "./kube-object.ts";
 
 interface Page<T> {
@@ -115,7 +115,7 @@ export class KubeApi {
    */
   async ofKubelet(path: string): Promise<string> {
     const response = await this.#fetch("GET", path);
-    const text = await answered(firstOf(response, KUBELETS), this.server, NO_ANSWER_HINT);
+    const text = await answered(firstBytesText(response, KUBELETS), this.server, NO_ANSWER_HINT);
     if (!response.ok) throw refusal(response.status, text, `GET ${path}`);
     return text;
   }
@@ -194,7 +194,7 @@ export class KubeApi {
   }
 
   #text(response: Response): Promise<string> {
-    return answered(response.ok ? response.text() : firstOf(response), this.server, NO_ANSWER_HINT);
+    return answered(response.ok ? response.text() : firstBytesText(response), this.server, NO_ANSWER_HINT);
   }
 
   #fetch(

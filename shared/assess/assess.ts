@@ -28,7 +28,7 @@ import {
   kubeletsLostFlags,
   StartedWithoutFlags,
 } from "../node/systemctl-kubelet.ts";
-import { wordsHere } from "../node/words.ts";
+import { savedOptionsHere } from "../node/words.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { type Remedy, remedyOf } from "../pki/actions.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
@@ -46,8 +46,8 @@ import {
   type Judged,
   openRows,
   row,
+  withForecast,
   withoutServers,
-  withWhatComes,
 } from "./assessment.ts";
 import { assessWithoutParts, clusterRows, dataRows, unitRows } from "./data-rows.ts";
 import { listedContainers, type NodeLook, refusalsHere, wellLine } from "./look-here.ts";
@@ -64,7 +64,7 @@ import {
 } from "./rows.ts";
 import { type DeepOptions, keysBeside, searchDeep, survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
-import { assessWorker, cniRows, holdHere, kubeletRow, kubeletTrustRows, nothingRuns } from "./worker.ts";
+import { assessWorker, cniRows, holdCommands, kubeletRow, kubeletTrustRows, nothingRuns } from "./worker.ts";
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
@@ -211,7 +211,7 @@ async function assessControlPlane(look: Look): Promise<Judged> {
   const verdict = controlPlaneVerdict({
     ...{ ...keys, nodeName: node.name, clock: looked.clock, damage, deep, besideKeys },
     noNewPod: network.length > 0,
-    hold: await holdHere(running),
+    hold: await holdCommands(running),
   });
   const isDamaged = damage.some(hasFailed);
   const isWell = cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
@@ -223,11 +223,11 @@ async function assessControlPlane(look: Look): Promise<Judged> {
     role: "control plane",
     ...(isWell ? await wellLine(cp, findings) : {}),
     cluster: partialFacts.cluster && describe(partialFacts.cluster, partialFacts.facts),
-    damage: [...withWhatComes(damage, node, certificatesDir, partialFacts.home), ...network],
+    damage: [...withForecast(damage, node, certificatesDir, partialFacts.home), ...network],
     ...(made.makesKeys && { survivors: survivors({ partialFacts, node, running, lost, besideKeys }) }),
     ...filesBack(look, lostFiles),
     ...sealedBy(partialFacts.obstacle),
-    ...(wordsHere().length > 0 && { words: wordsHere() }),
+    ...(savedOptionsHere().length > 0 && { words: savedOptionsHere() }),
     ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
     ...{ deep, ...verdict },
   };

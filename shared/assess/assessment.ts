@@ -74,7 +74,7 @@ export function bad(id: CheckId, what: string, state: string, failed = ""): Chec
 const NEXT = "what it names as next";
 
 /** Adds what expires soon, keys without a backup and, if the CA is lost, the first expiry date. */
-export function withWhatComes(
+export function withForecast(
   damage: readonly Check[],
   node: Node,
   certificatesDir?: string,

@@ -17,9 +17,14 @@ import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled, wasOff } from "../
 import { endpointDifference } from "../facts/endpoint.ts";
 import type { LostFile } from "../facts/lost-file.ts";
 import { hasStandIn, lostHere } from "../facts/lost-files.ts";
-import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
+import {
+  isNotKubeadms,
+  type NodeWithoutData,
+  whyWithoutData,
+  withoutDataSteps,
+} from "../facts/no-etcd-data.ts";
 import type { PartialFacts } from "../facts/node-facts.ts";
-import { unreadRows } from "../facts/read-by-pods.ts";
+import { unreadCertRows } from "../facts/read-by-pods.ts";
 import { releaseNote } from "../facts/releases.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
@@ -108,7 +113,7 @@ interface Look {
 /** Reads only. Does not judge names in certificates: this kit issues none there. */
 export async function assessWithoutParts(
   { node, dataDir, running, partialFacts }: Look,
-  found: WithoutData,
+  found: NodeWithoutData,
 ): Promise<Judged> {
   const why = whyWithoutData(found, dataDir);
   const damage = [
@@ -148,7 +153,7 @@ function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFa
 const EXTERNAL = 'see RUNBOOK-MORE "If etcd is external"';
 
 async function etcdRows(
-  { etcd: { runs, unit, servers }, from, unreached }: WithoutData,
+  { etcd: { runs, unit, servers }, from, unreached }: NodeWithoutData,
   dataDir: string,
 ): Promise<Check[]> {
   if (unit && runs === "unit") return await unitRows({ runs, unit, client: [] });
@@ -159,8 +164,8 @@ async function etcdRows(
   return [row("etcd-data", "etcd", { warning: `external: ${detail}`, mend: EXTERNAL })];
 }
 
-function fileRows(node: Node, { etcd }: WithoutData, certificatesDir: string): Check[] {
-  const unread = unreadRows(undefined, undefined, node);
+function fileRows(node: Node, { etcd }: NodeWithoutData, certificatesDir: string): Check[] {
+  const unread = unreadCertRows(undefined, undefined, node);
   const all = CERTS.filter(({ name }) => !unread.includes(name));
   const certs = isNotKubeadms(etcd)
     ? all.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca")
@@ -179,7 +184,7 @@ function fileRows(node: Node, { etcd }: WithoutData, certificatesDir: string): C
   ];
 }
 
-function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
+function lostManifests(node: Node, { etcd }: NodeWithoutData): Check[] {
   return podsBeside(etcd)
     .filter((name) => !exists(whereIs(manifestPath({ node }, name))))
     .map((name) =>

@@ -2,14 +2,14 @@
  * The verdict if keys are lost: look for them; after `00-assess --deep` the recovery level and its commands.
  */
 
-import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
+import { command, commandChain, inLines, inOneLine, type Todo } from "../again.ts";
 import {
   courseFrom,
   type OldSaKey,
   partsHere,
   type RepairState,
   todosIfKeysAreLost,
-  wayFrom,
+  wholeRepairLine,
 } from "../facts/course.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { PartialFacts } from "../facts/node-facts.ts";
@@ -27,7 +27,7 @@ export function lostAndWay(
   if (names.every(isInternal)) return {};
   return {
     lost: names.map((name) => `${CERTS.find((row) => row.name === name)?.file ?? name}.key`),
-    way: `00-assess --deep → 00-salvage → the line that it prints. If it finds no key: ${wayFrom(names, oldKey)}`,
+    way: `00-assess --deep → 00-salvage → the line that it prints. If it finds no key: ${wholeRepairLine(names, oldKey)}`,
   };
 }
 
@@ -87,7 +87,9 @@ export function deepVerdict(
   const leader =
     cp && deep.keys.some((key) => key.name === "ca" && !isFound(key)) ? lastLeaderElsewhere(cp) : undefined;
   const nodes = leader?.nodes.filter((name) => state.others?.includes(name)) ?? [];
-  const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
+  const way = [...(back.length > 0 ? [commandChain(back)] : []), wholeRepairLine(names, oldKeyOf(deep))].join(
+    " → ",
+  );
   const first = lost.length > 0 ? { note: BACKUPS_FIRST } : {};
   const instead = todosIfKeysAreLost(names, oldKeyOf(deep)).map((todo) => ({ ...first, ...todo }));
   const next =

@@ -5,7 +5,7 @@
  * checks, each by itself, so that none hides the next. Checks that need another node's answer, or an earlier
  * step's files, are not here: the plan asks the other nodes, and its order makes the files.
  */
-import { turnedAway, unitSilent } from "../etcd/unheard.ts";
+import { accessRefusal, unitSilent } from "../etcd/unheard.ts";
 import { type EtcdStatus, etcdClient } from "../etcd-location/client.ts";
 import { isKnown } from "../etcd-location/etcd-folders.ts";
 import { isByKit } from "../etcd-location/etcd-home.ts";
@@ -28,7 +28,7 @@ import { etcdClientFiles } from "../pki/certs.ts";
 import { bothCas, type Finding } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
-import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
+import { podsToRun, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
 import { allRows, type Coming, type RefusingRow, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 import { etcdIsInPlace, etcdWork, refuseOtherFolder, sharedActions, type Work } from "../static-pods/work.ts";
 
@@ -139,7 +139,7 @@ async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: StepInput) {
   // part 1 makes its files, or has made them, and starts it
   if (externalEtcd?.toMake || (etcdCa && isByKit(etcdCa.pairs[0]!.cert))) return;
   if (etcd instanceof Fail && externalEtcd) throw unitSilent({ endpoint: externalEtcd.server }, etcd);
-  const why = etcd instanceof Fail && (await turnedAway(cp, etcd));
+  const why = etcd instanceof Fail && (await accessRefusal(cp, etcd));
   if (why) throw why;
 }
 
@@ -179,7 +179,7 @@ export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Re
   const work = etcdWork(cp, sharedActions(cp, "all"));
   const etcd = await attemptLater(async () => etcdClient(cp.facts)?.status());
   const stops = !etcd || etcd instanceof Fail || !etcdIsInPlace(cp, work);
-  const { pods, ...coming } = comingHere(cp, work);
+  const { pods, ...coming } = podsToRun(cp, work);
   const starts = pods.filter(({ name }) => stops || name !== "etcd");
   const rows = await attemptLater(() => allRows({ ...coming, pods: starts }), []);
   const ids = Object.keys(REFUSALS) as RefusalId[];

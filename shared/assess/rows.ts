@@ -5,7 +5,7 @@ import { checkIdOf } from "../checks/kinds.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { LostFile } from "../facts/lost-file.ts";
-import { namerOf, thereWhen } from "../facts/lost-files.ts";
+import { flagOfLostFile, restoredWhen } from "../facts/lost-files.ts";
 import { isNotKubeadms } from "../facts/no-etcd-data.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -15,7 +15,7 @@ import { manifestPath, readManifest, secondManifests, whereIs } from "../manifes
 import { managerIsReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { saidAt, wordsOf } from "../node/words.ts";
+import { savedAtText, savedOptionsOf } from "../node/words.ts";
 import type { Evidence } from "../pki/actions.ts";
 import { publicPem } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
@@ -155,7 +155,7 @@ const SECOND =
 
 export function lostFileRows(lost: readonly LostFile[]): Check[] {
   const failed = (file: LostFile) =>
-    `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;
+    `named by ${flagOfLostFile(file)}; ${restoredWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;
   return lost.map((file) => bad("lost-file", file.path, "missing", failed(file)));
 }
 
@@ -190,8 +190,8 @@ export function repairRows({ cp }: PartialFacts): Check[] {
       ? [row("controller-manager", "kube-controller-manager", { warning: "reduced until part 3 is closed" })]
       : []),
     ...open.map((one) => found(one, one.look())),
-    ...wordsOf("without").map((word) =>
-      found({ id: "node-away", of: word.value }, { warning: saidAt(word) }),
+    ...savedOptionsOf("without").map((word) =>
+      found({ id: "node-away", of: word.value }, { warning: savedAtText(word) }),
     ),
   ];
 }

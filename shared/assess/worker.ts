@@ -30,7 +30,7 @@ import { readerRows } from "../renew/reader-rows.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { lastWay } from "../static-pods/without-files.ts";
-import { type Assessment, bad, type Judged, openRows, row, withWhatComes } from "./assessment.ts";
+import { type Assessment, bad, type Judged, openRows, row, withForecast } from "./assessment.ts";
 import { listedContainers } from "./look-here.ts";
 import { lostFileRows, modeRows, otherSecrets } from "./rows.ts";
 import { NO_NEW_POD, OLD_CA_HELD } from "./verdict.ts";
@@ -79,7 +79,7 @@ export function nothingRuns(kubelet: Check): Check {
 }
 
 /** As `SearchInput`. If the runtime does not answer, a controller-manager may run. */
-export async function holdHere(running: Container[] | Fail): Promise<Todo[]> {
+export async function holdCommands(running: Container[] | Fail): Promise<Todo[]> {
   const pods = knownHere(listedContainers(running));
   const managers = holders(pods).own.filter(({ name }) => name === MANAGER).length;
   const paused = stoppedProcesses(pods).filter(({ isManager }) => isManager).length;
@@ -207,7 +207,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
     : eitherVerdict(node);
   return {
     cluster: undefined,
-    damage: [...withWhatComes([...damage, ...held], node), ...network],
+    damage: [...withForecast([...damage, ...held], node), ...network],
     ...filesFirst(files, verdict),
   };
 }

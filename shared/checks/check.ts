@@ -212,7 +212,7 @@ export function stateWord({ result, state }: Pick<TableRow, "result" | "state">)
 /** The operator's words, which wait for a fact: "cp3 is away". */
 const SAID: readonly string[] = ["node-away", "given-up"];
 
-export function saidIn(checks: readonly Partial<Pick<Check, "id" | "what">>[]): string[] {
+export function savedOptionsIn(checks: readonly Partial<Pick<Check, "id" | "what">>[]): string[] {
   return checks.flatMap(({ id, what = "" }) => (SAID.includes(id ?? "") ? [what] : []));
 }
 
@@ -228,7 +228,7 @@ export function verdictOf(
     .filter(([kind]) => howMany(kind) > 0)
     .map(([kind, words]) => `${howMany(kind)} ${words}`)
     .join(", ");
-  const given = saidIn(checks);
+  const given = savedOptionsIn(checks);
   const exception = given.length > 0 ? ` but what you said: ${listed(given)}` : "";
   const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : `all good${exception}`;
   const following = follow > 0 ? `, ${follow} ${follow === 1 ? "follows" : "follow"} from that` : "";

@@ -12,7 +12,7 @@ import { readable } from "../files/readable.ts";
 import { standIns } from "../manifests/repair-changes.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { type SavedOption, saidAt, wordsOf } from "../node/words.ts";
+import { type SavedOption, savedAtText, savedOptionsOf } from "../node/words.ts";
 import { hostAndPort } from "../pki/addresses.ts";
 import { day, infoOf, infosIn, signedBy, signingFirst } from "../pki/certificate.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
@@ -213,7 +213,7 @@ export function* openFiles(
     yield { id: "audit-policy", of: path, look };
   }
   endGivenUp(cp);
-  for (const word of wordsOf("start-without"))
+  for (const word of savedOptionsOf("start-without"))
     yield { id: "given-up", of: listed(word.files ?? []), look: () => givenUp(word) };
   const oldKey = oldSaPub(cp.facts.certificatesDir);
   const look = () => ({ warning: "old tokens are still accepted" });
@@ -226,6 +226,6 @@ function givenUp(word: SavedOption): Warning {
   return {
     warning: word.files?.every((path) => exists(path))
       ? `is back, and the API server still runs without it (--${word.value}; ${means})`
-      : `${saidAt(word)}: ${means}`,
+      : `${savedAtText(word)}: ${means}`,
   };
 }

@@ -1,8 +1,8 @@
 /** Shared keys that are not the cluster's where kubeadm, a static pod or the kubelet looks, as 00-assess and 05-verify say it. */
 
-import { strangeNamed } from "../facts/named-shared-keys.ts";
+import { foreignKeyFlags } from "../facts/named-shared-keys.ts";
 import type { PartialFacts } from "../facts/node-facts.ts";
-import { lacksItsLink, type StrangeFolder, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
+import { lacksItsLink, type StrangeFolder, strangeFolder, strangeFolderText } from "../facts/usual-folder.ts";
 import type { Node } from "../node/node.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
@@ -22,7 +22,7 @@ function usualFolderRows(keyFacts: KeyFacts, strange: StrangeFolder | undefined)
     return [{ id: "usual-folder", of: CERTIFICATES_DIR, look: () => NO_LINK }];
   if (!strange) return [];
   const { path, neededFor } = strange;
-  const sentence = saidOfFolder(strange);
+  const sentence = strangeFolderText(strange);
   const answer = neededFor
     ? {
         failed: `${sentence}. "${neededFor}" is read there, so it stays until you have moved that`,
@@ -37,7 +37,7 @@ const NO_LINK = {
 };
 
 function namedRows(keyFacts: KeyFacts, node: Node, folder: StrangeFolder | undefined): Row[] {
-  return strangeNamed(keyFacts, node, folder).map(({ path, namedBy, own, effect, byPart1 }) => {
+  return foreignKeyFlags(keyFacts, node, folder).map(({ path, namedBy, own, effect, byPart1 }) => {
     const failed = `${namedBy} names it, and its key is not the cluster's, which is in ${own}: ${effect}`;
     const mend = byPart1
       ? {}

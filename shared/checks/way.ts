@@ -30,7 +30,7 @@ export function wayOf(shown: readonly Check[], all: readonly Check[]): string {
  * The commands that come next, none twice; empty if nothing has failed, or no command of this kit mends it. `others`: the
  * other control plane nodes, whose files this look has not seen.
  */
-export function nextOf(checks: readonly Check[], others: readonly string[] = []): Todo[] {
+export function nextCommands(checks: readonly Check[], others: readonly string[] = []): Todo[] {
   const failed = causesOf(checks).filter(({ shown }) => shown.some(hasFailed));
   if (failed.some(({ shown }) => shown[0]!.id === "clock")) return [];
   const ways = failed.map(({ shown }) => wayOf(shown, checks));
@@ -49,7 +49,7 @@ const withNote = (line: string, note: string): Todo => ({ command: line, ...(not
 /** The end of a look that found damage; undefined if nothing has failed. */
 export function hintOf(checks: readonly Check[]): string | undefined {
   if (!checks.some(hasFailed)) return undefined;
-  const next = nextOf(checks);
+  const next = nextCommands(checks);
   return next.length > 0
     ? next.map((todo) => todo.command).join(", then ")
     : "type what repairs each, then run the same line again";

@@ -26,7 +26,13 @@ import { copiesIn } from "../salvage/backup-files.ts";
 import { SERVERS } from "../static-pods/wanted-manifests.ts";
 import { compareFiles, compareServers, filesOf } from "./compared.ts";
 import { snapshotState } from "./kept-snapshot.ts";
-import { asIfGone, type KeptFile, rehearseRepair, type Stop, todosOf } from "./rehearsed-repair.ts";
+import {
+  type KeptFile,
+  rehearseRepair,
+  type Stop,
+  shellLinesOf,
+  withFoldersDeleted,
+} from "./rehearsed-repair.ts";
 
 interface DrillOptions {
   etcdData?: string | undefined;
@@ -60,7 +66,7 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder, snaps
   await refuseDamaged(cp);
   const present = filesOf(cp);
   const folders = [...new Set([KUBERNETES, cp.facts.certificatesDir, cp.node.kubelet.staticPodPath])];
-  const { made, rebuilt } = await asIfGone(folders, async () => {
+  const { made, rebuilt } = await withFoldersDeleted(folders, async () => {
     const repair = await rehearseRepair(cp);
     return { made: repair, rebuilt: allBelow(folders).filter(exists) };
   });
@@ -82,7 +88,7 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder, snaps
     others: othersThan([...files, ...lost], lost, folders).filter((path) => !isRebuilt(path, rebuilt)),
   };
   /** Commands to type now, each with its reason. */
-  const todo = todosOf(found);
+  const todo = shellLinesOf(found);
   return {
     ...{ node: cp.node.name, kubernetes: cp.cluster.kubernetesVersion, ...found },
     /** Only refuseDamaged asks the API server, once; all else comes from etcd's data on this node. */
@@ -100,7 +106,7 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder, snaps
 async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNode; blind: Stop[] }> {
   const nodes: ControlPlaneNode[] = [];
   const fail = await failOf(() =>
-    asIfGone([KUBERNETES], async () => void nodes.push(await controlPlaneToRepair(etcdData))),
+    withFoldersDeleted([KUBERNETES], async () => void nodes.push(await controlPlaneToRepair(etcdData))),
   );
   const [cp] = nodes;
   if (cp) return { cp, blind: [] };

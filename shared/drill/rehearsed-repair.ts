@@ -32,7 +32,10 @@ import type { KeptSnapshot } from "./kept-snapshot.ts";
  * While `action` runs, these folders count as deleted, and nothing is written or said; afterwards all of it
  * is forgotten.
  */
-export async function asIfGone<T>(folders: readonly string[], action: () => Promise<T>): Promise<T> {
+export async function withFoldersDeleted<T>(
+  folders: readonly string[],
+  action: () => Promise<T>,
+): Promise<T> {
   return await inMemory(async () => {
     for (const folder of folders) note(folder, { kind: "gone" });
     return await action();
@@ -106,7 +109,7 @@ interface Found {
 }
 
 /** Lines for a shell. */
-export function todosOf({ files, servers, lost, backup, snapshot, stops }: Found): string[] {
+export function shellLinesOf({ files, servers, lost, backup, snapshot, stops }: Found): string[] {
   const changed = files.filter(({ differences }) => differences.length > 0);
   const todo = stops
     .filter(({ byCopies }) => !byCopies || lost.length === 0)

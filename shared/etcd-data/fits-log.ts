@@ -35,7 +35,7 @@ export function checkFitsLog(before: readonly Entry[], newest: Newest | undefine
   for (const { type, index, data } of before.toReversed()) {
     // up to etcd 3.5 a member publishes itself by a request of v2: it writes no key
     if (type !== 0 || legacyRequest(data)) continue;
-    if (mayHaveMade(data, newest)) return true;
+    if (couldHaveRevision(data, newest)) return true;
     if (hidesWrites(data, newest?.main ?? 1)) return false;
     if (replay.wouldWrite(data))
       throw new Damaged(
@@ -46,7 +46,7 @@ export function checkFitsLog(before: readonly Entry[], newest: Newest | undefine
 }
 
 /** Whether one of its writes, in either branch, is this revision. */
-export function mayHaveMade(request: Uint8Array, newest: Newest | undefined): boolean {
+export function couldHaveRevision(request: Uint8Array, newest: Newest | undefined): boolean {
   if (!newest) return false;
   return wireFields(request).some(({ number, bytes }) =>
     number === 9 ? newest.isTombstone : writesIn(number, bytes).some((write) => isWrite(write, newest)),

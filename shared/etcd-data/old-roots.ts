@@ -12,7 +12,7 @@ import { existsSync } from "node:fs";
 import { Bbolt, type Rows, Tree } from "./bbolt.ts";
 import { DbFile, elementsEnd, type Meta, PAGE_SIZES, Page, pageId } from "./db-file.ts";
 import type { Beginning, Read } from "./directory.ts";
-import { mayHaveMade } from "./fits-log.ts";
+import { couldHaveRevision } from "./fits-log.ts";
 import { legacyRequest } from "./members.ts";
 import { compaction, type Mvcc, storedNumber } from "./mvcc.ts";
 import { Damaged, unlessDamaged } from "./protobuf.ts";
@@ -162,7 +162,7 @@ export function checkOldRoot(
 ) {
   if (!isMade) throw new Damaged("the log does not tell which entry has made its newest revision");
   for (const { type, index, data } of wal.entries.values())
-    if (type === 0 && index > applied && !legacyRequest(data) && mayHaveMade(data, newest))
+    if (type === 0 && index > applied && !legacyRequest(data) && couldHaveRevision(data, newest))
       throw new Damaged(`its newest revision, ${newest!.main}, may be of entry ${index}`);
   checkLeases(mvcc, replay);
 }

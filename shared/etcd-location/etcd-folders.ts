@@ -111,7 +111,7 @@ const PARTS = ["", "/member", "/member/snap", "/member/snap/db", "/member/wal"];
  * Whether a rescue folder holds a link to the current data instead of a copy: then it does not show the old
  * data.
  */
-export function showsToday(rescue: Rescue, { dir, wal }: EtcdFolders): boolean {
+export function linksToCurrentData(rescue: Rescue, { dir, wal }: EtcdFolders): boolean {
   const isSame = (a: string, b: string) => exists(a) && keyOf(a) === keyOf(b);
   return (
     PARTS.some((part) => isSame(`${rescuedEtcd(rescue)}${part}`, `${dir}${part}`)) ||

@@ -15,7 +15,7 @@ import { type Container, containersIfAny } from "../node/containers.ts";
 import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { foldersWithData } from "../node/rescue-folder.ts";
-import { saidAt, wordOf } from "../node/words.ts";
+import { savedAtText, savedOptionOf } from "../node/words.ts";
 import { configMapIn, registryPrefix } from "../objects/stored.ts";
 import { isServer } from "../pki/addresses.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
@@ -40,7 +40,7 @@ interface Here {
  */
 export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
   const apiServer = await apiServerHere({ node, all });
-  const saved = wordOf("etcd-data");
+  const saved = savedOptionOf("etcd-data");
   const urls = [typed ?? saved?.value ?? ""].filter(isServer);
   const place = await placeOf(urls.length > 0 ? undefined : typed, { node, all, apiServer });
   if (node && typed === undefined && isWorkers(place, node, all))
@@ -91,9 +91,10 @@ async function placeOf(
   const named = await names();
   const candidates = uniqueFolders([...named, ...usual].filter(holdsData));
   const found = attempt(() => choose({ named, candidates, node }));
-  const saved = wordOf("etcd-data");
+  const saved = savedOptionOf("etcd-data");
   const isOpen = found instanceof Fail || candidates.length === 0;
-  if (saved && isOpen && exists(`${saved.value}/member`)) return await asNamed(saved.value, saidAt(saved));
+  if (saved && isOpen && exists(`${saved.value}/member`))
+    return await asNamed(saved.value, savedAtText(saved));
   if (found instanceof Fail) throw found;
   return found;
 }

@@ -15,7 +15,7 @@ import type { Member } from "../etcd-data/members.ts";
 import { attempt, Refused } from "../fail.ts";
 import { commandOf, flags, mainContainer, podFlags } from "../manifests/command.ts";
 import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
-import { wordsOf } from "../node/words.ts";
+import { savedOptionsOf } from "../node/words.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
 import { asMoved, endpointHost, endpointUrl, hostAndPort, isLoopback, type Moved } from "../pki/addresses.ts";
@@ -102,7 +102,7 @@ export function withNodeNames(data: EtcdData): EtcdData {
   return withMembers(data, named);
 }
 
-const namedControlPlanes = () => wordsOf("control-plane").map(({ value }) => value);
+const namedControlPlanes = () => savedOptionsOf("control-plane").map(({ value }) => value);
 
 interface Claim {
   name: string;

@@ -62,7 +62,7 @@ const NOTHING_TOLD = { args: [], env: [], mounts: [] };
  * The newest container of each name in these static pods, by the pods' UIDs, running or exited; none if no
  * runtime answers. A container that it only lists counts, too. `all`: the containers, if known.
  */
-export async function ranHere(
+export async function newestContainersOf(
   uids: ReadonlySet<string>,
   { node, all }: { node: Node; all?: readonly Container[] | undefined },
 ): Promise<Ran[]> {

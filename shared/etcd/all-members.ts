@@ -13,7 +13,7 @@ import { isControlPlaneName } from "../facts/known-nodes.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { nodesAmong, nodesToSkip } from "../facts/typed-options.ts";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
-import { endWords } from "../node/words.ts";
+import { endSavedOptions } from "../node/words.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -22,13 +22,13 @@ import { act, mode, say, sayNoUndo } from "../run.ts";
 import { STOP_ETCD, shell } from "../shell-line.ts";
 import { sayWhile, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { type ProvedEtcd, proveSameEtcd, wayWithout } from "./identity.ts";
-import { isOwnEtcd, type Peer, peerNames, peersOf, quorumOf, SOON, shownAt } from "./peers.ts";
+import { isOwnEtcd, type Peer, peerNames, peersOf, quorumOf, SOON, servedCertificateAt } from "./peers.ts";
 import { askAboutStrangers, refuseLearner, refuseNoQuorum, refuseUnasked, whySilent } from "./unheard.ts";
 
 const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
 
 /** Errors: Fail where no certificate can ask etcd. What else is missing before part 1, part 1 names better. */
-export function refuseNoPart1(facts: ClusterFacts) {
+export function refuseMissingClientPair(facts: ClusterFacts) {
   if (!etcdClient(facts)) throw noClient();
 }
 
@@ -69,7 +69,10 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: re
   const without = [...lost, ...leftNames(out)];
   await proveSameData(client, facts, { proved, peers: current, without });
   const same = current.flatMap(({ name }) => (without.includes(name) ? [] : name));
-  endWords(({ option, value }) => option === "lost-on" && same.includes(value), "its etcd has the same keys");
+  endSavedOptions(
+    ({ option, value }) => option === "lost-on" && same.includes(value),
+    "its etcd has the same keys",
+  );
   for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
   const removed = current.filter(({ name }) => lost.includes(name));
   await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });
@@ -276,7 +279,10 @@ async function refuseSignsOfLife(
   const leases = () => Promise.all(nodes.map(leaseOf));
   const before = await leases();
   const sign = async () => {
-    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, cp.facts, SOON)) }));
+    const pending = silent.map(async (peer) => ({
+      ...peer,
+      ...(await servedCertificateAt(peer, cp.facts, SOON)),
+    }));
     const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
     const renews = nodes.find((_, i) => !now[i]!.equals(before[i]!))?.name;
     const answers = shown.filter(

@@ -17,7 +17,7 @@ import { megabytes, withSelinux } from "../files/file-system.ts";
 import { PRIVATE_FOLDER } from "../files/file-tree.ts";
 import { hostEntry, makeFolder, renameInto, stat, UNFINISHED } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
-import { wordsOf } from "../node/words.ts";
+import { savedOptionsOf } from "../node/words.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { certPath, certRow } from "../pki/certs.ts";
@@ -31,9 +31,9 @@ import { OtherEtcd, proveSameEtcd, wayWithout } from "./identity.ts";
 import { ETCD_STARTS, isOwnEtcd, ownEtcdRefuses, ownEtcdRuns, type Peer, peersOf, survey } from "./peers.ts";
 import {
   ASK_UNIT,
-  EVEN_IF,
+  IF_STOP_HANGS,
+  missingEtcdUser,
   noAnswer,
-  noUser,
   ownContainer,
   refuseLearner,
   refuseNeverStarted,
@@ -115,7 +115,7 @@ async function livesSilently(
     say("etcd runs, and is not stopped: step 1.5 issues our certificate for it");
     return true;
   }
-  const withoutUser = noUser(cp, fail);
+  const withoutUser = missingEtcdUser(cp, fail);
   if (withoutUser) throw withoutUser;
   let last = fail;
   const probe = async () => {
@@ -136,7 +136,7 @@ function showsNothing({ id, created }: Container): Refused {
     `etcd's container runs since ${created.toISOString().slice(0, 19)}Z, and its port shows no certificate yet`,
     {
       unchanged: true,
-      hint: `see whether etcd still reads its data: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
+      hint: `see whether etcd still reads its data: ${shell`crictl logs --tail 20 ${id}`}. ${IF_STOP_HANGS}; ${shell`crictl stop ${id}`}; then run the same line again`,
     },
   );
 }
@@ -189,7 +189,7 @@ export async function proveOwnEtcd(
 
 /** Their names: nobody goes to those that never started, or are away. */
 function peersSeen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "peers" | "silent"> {
-  const away = wordsOf("without").map(({ value }) => value);
+  const away = savedOptionsOf("without").map(({ value }) => value);
   const nodes = (some: readonly Peer[]) =>
     some.flatMap((peer) => (isNameless(peer) || away.includes(peer.name) ? [] : peer.name));
   return { peers: nodes(peers), silent: nodes(silent) };

@@ -51,7 +51,13 @@ export async function peersOf({ data, node, facts }: Here): Promise<Peer[]> {
     others.map(async (member) => {
       const { id, isLearner } = member;
       const place = placeOf(member);
-      return { id, isLearner, name: memberName(member), ...place, ...(await shownAt(place, facts)) };
+      return {
+        id,
+        isLearner,
+        name: memberName(member),
+        ...place,
+        ...(await servedCertificateAt(place, facts)),
+      };
     }),
   );
 }
@@ -60,18 +66,19 @@ export async function peersOf({ data, node, facts }: Here): Promise<Peer[]> {
  * An etcd that accepts no connection does not run, or its machine is off. `timeout`: milliseconds; unset: as
  * `servedPem`.
  */
-export async function shownAt(
+export async function servedCertificateAt(
   { host, port }: Pick<Peer, "host" | "port">,
   pki: Pki,
   timeout?: number,
 ): Promise<Shown> {
   const [answer] = await Promise.allSettled([servedPem(host, port, timeout)]);
-  if (answer.status === "fulfilled") return { shows: shownBy(answer.value, pki), servedPem: answer.value };
+  if (answer.status === "fulfilled")
+    return { shows: readServedCertificate(answer.value, pki), servedPem: answer.value };
   const isDeaf = answer.reason instanceof NoCertificate;
   return { shows: isDeaf ? "no certificate" : "nothing", servedPem: undefined };
 }
 
-export function shownBy(pem: string, pki: Pki): ServedCertificate {
+export function readServedCertificate(pem: string, pki: Pki): ServedCertificate {
   const signers = etcdCas(pki).filter((ca) => signedBy(pem, ca));
   // where API servers are the peers, their CA has signed the certificates of kubelets as well
   const isApis = pki.externalEtcd?.elsewhere && !certInfo(pem).cn.startsWith("system:node:");
@@ -134,7 +141,9 @@ export async function settledPeers(
   };
   let [now, open] = [peers, await openOf(peers)];
   const look = async () => {
-    now = await Promise.all(now.map(async (peer) => ({ ...peer, ...(await shownAt(peer, pki)) })));
+    now = await Promise.all(
+      now.map(async (peer) => ({ ...peer, ...(await servedCertificateAt(peer, pki)) })),
+    );
     open = await openOf(now);
     return open.length === 0;
   };
@@ -160,7 +169,7 @@ export async function ownEtcdRuns(cp: Here): Promise<boolean> {
 
 export async function ownEtcdShows(cp: Here): Promise<ServedCertificate> {
   const place = ownPlace(cp);
-  return place ? (await shownAt(place, cp.facts)).shows : "nothing";
+  return place ? (await servedCertificateAt(place, cp.facts)).shows : "nothing";
 }
 
 /**

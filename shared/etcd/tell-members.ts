@@ -37,7 +37,7 @@ export function hasMoved(): boolean {
  * Updates the URLs once enough members run; before that, says how many are missing. Errors: Refused if no old
  * address can be used; Fail if etcd gets no leader.
  */
-export async function tellMembers(cp: ControlPlaneNode) {
+export async function updatePeerUrls(cp: ControlPlaneNode) {
   const moved = movedHere();
   const client = etcdClient(cp.facts);
   if (mode.dryRun) return say("would update the peer URLs of etcd's members, when most of them run");
@@ -146,8 +146,12 @@ async function relayFor(
     running.some(({ host }) => !hasMoved(host))
   )
     return undefined;
-  const usedAddresses = [...moved.values(), ...peerHosts(cp), ...(await heardAt(running, moved))];
-  const { peer, from } = standIn(running, moved, usedAddresses);
+  const usedAddresses = [
+    ...moved.values(),
+    ...peerHosts(cp),
+    ...(await answeringOldAddresses(running, moved)),
+  ];
+  const { peer, from } = relayMember(running, moved, usedAddresses);
   say(`${peer.name}: reached under its old address ${from} from here, until the others know the new one`);
   const relay = await startRelay({ from, to: peer.host, port: peer.port });
   return { ...relay, name: peer.name };
@@ -157,7 +161,7 @@ async function relayFor(
  * Old addresses at which a machine answers, if only by refusing the connection; one on loopback is this
  * machine's.
  */
-export async function heardAt(
+export async function answeringOldAddresses(
   running: readonly Pick<Peer, "host" | "port">[],
   moved: Moved,
 ): Promise<string[]> {
@@ -177,7 +181,7 @@ const KNOCK_MS = 3000;
  * No machine has its old address now (`taken`), and its etcd's certificate names it. Errors: Refused if there is
  * none.
  */
-export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem">>(
+export function relayMember<P extends Pick<Peer, "id" | "name" | "host" | "servedPem">>(
   running: readonly P[],
   moved: Moved,
   taken: readonly string[],

@@ -38,8 +38,8 @@ function refusalToAsk(cp: ControlPlaneNode): Refused | undefined {
  * It accepted our certificate and refused, or its manifest has no port for us. Undefined if it may be in trouble.
  * Whether it serves others, only they can say.
  */
-export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail | undefined> {
-  const refusal = refusalToAsk(cp) ?? noUser(cp, fail);
+export async function accessRefusal(cp: ControlPlaneNode, fail: Fail): Promise<Fail | undefined> {
+  const refusal = refusalToAsk(cp) ?? missingEtcdUser(cp, fail);
   if (!refusal && !(fail instanceof EtcdRefusal)) return undefined;
   return (await ownEtcdRuns(cp)) ? (refusal ?? fail) : undefined;
 }
@@ -47,7 +47,7 @@ export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail
 /** Why etcd did not answer part 2, if it lives; else the same Fail. */
 export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail> {
   const cause = fail.cause instanceof Fail ? fail.cause : fail;
-  const refusal = noUser(cp, cause);
+  const refusal = missingEtcdUser(cp, cause);
   if (refusal) return refusal;
   const lives = cause instanceof EtcdRefusal && (await survey(cp)).quorum.isEnough;
   return lives ? noAnswer(cause, await ownContainer(cp)) : fail;
@@ -59,7 +59,7 @@ export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail>
  */
 const AUTH = /user name is empty|permission denied|invalid auth token|authentication failed/;
 
-export function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
+export function missingEtcdUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
   if (!AUTH.test(message)) return undefined;
   const disable = etcdctlLine("--user root auth disable", facts, "-it");
   return new Refused(`etcd's own authentication is on, and this kit has no user there: ${message}`, {
@@ -68,13 +68,13 @@ export function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused 
   });
 }
 
-export const EVEN_IF = "If it hangs: systemctl stop kubelet";
+export const IF_STOP_HANGS = "If it hangs: systemctl stop kubelet";
 
 export function noAnswer({ message }: Fail, container: Container | undefined): Refused {
   const id = container?.id ?? "ID";
   return new Refused(`etcd runs here, its files are valid, and it does not answer this kit: ${message}`, {
     unchanged: true,
-    hint: `see why: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
+    hint: `see why: ${shell`crictl logs --tail 20 ${id}`}. ${IF_STOP_HANGS}; ${shell`crictl stop ${id}`}; then run the same line again`,
   });
 }
 

@@ -27,7 +27,7 @@ import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { Cluster } from "./cluster-before.ts";
 import { apiAddressOf, believedPeers } from "./known-nodes.ts";
-import { lateByWitnesses } from "./late-clock.ts";
+import { lateClockEvidence } from "./late-clock.ts";
 
 /**
  * Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in
@@ -61,7 +61,7 @@ export async function clockTrouble(cp: Place, isSynchronized?: boolean): Promise
   const stored = storedClocks(cp);
   if (isSynchronized ?? (await clockIsSynchronized())) {
     const { certificatesDir } = cp.facts;
-    return lateByWitnesses({ lastWrite: cp.data.lastWrite, certificatesDir, leases: stored });
+    return lateClockEvidence({ lastWrite: cp.data.lastWrite, certificatesDir, leases: stored });
   }
   const since = cp.data.lastWrite.getTime() - Date.now();
   if (since > TOLERANCE_MS)

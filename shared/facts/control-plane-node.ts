@@ -9,7 +9,7 @@ import { type EtcdFolders, isKnown, withHintAboutFolder } from "../etcd-location
 import { etcdCaOf, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { memberHosts, nodelessMembers, ownMember } from "../etcd-location/reach-etcd.ts";
-import { ranHere } from "../etcd-location/static-pod-here.ts";
+import { newestContainersOf } from "../etcd-location/static-pod-here.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readKeptJson, writeFile } from "../files/files.ts";
 import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
@@ -156,7 +156,7 @@ async function withRan(partialFacts: PartialFacts, all: Asked["all"]): Promise<P
   const pods = cp && attempt(() => findMirrorPods(cp.data, cp.node.name));
   if (!pods || pods instanceof Fail) return partialFacts;
   const uids = new Set(pods.flatMap(({ pod }) => pod.metadata.annotations?.[HASH_ANNOTATION] ?? []));
-  const ran = await ranHere(uids, { node: cp.node, all });
+  const ran = await newestContainersOf(uids, { node: cp.node, all });
   // what part 1 has kept says more than a container that tells nothing
   const kept = readKeptJson<Ran[]>(ranFile(cp.rescue)) ?? [];
   const [told, silent] = [true, false].map((is) => ran.filter(({ args }) => args.length > 0 === is));
@@ -164,7 +164,7 @@ async function withRan(partialFacts: PartialFacts, all: Asked["all"]): Promise<P
 }
 
 /** A kubelet that starts removes the containers of pods that it does not know any more. */
-export function keepRan({ ran = [], rescue }: ControlPlaneNode) {
+export function keepContainerRecords({ ran = [], rescue }: ControlPlaneNode) {
   const modes = { mode: 0o600, folderMode: 0o700 };
   if (ran.length > 0)
     writeFile(ranFile(rescue), JSON.stringify(ran), { ...modes, note: "how its static pods ran" });

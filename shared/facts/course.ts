@@ -3,7 +3,7 @@
  * and when each is part of the course. A plan is all of a course, 00-assess prints its beginning, and each script
  * what is open behind its own task, from what it has seen. Pure.
  */
-import { command, inArrows, type LeftOut, leftNames, type Todo } from "../again.ts";
+import { command, commandChain, type LeftOut, leftNames, type Todo } from "../again.ts";
 import { certRow, isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
 import { otherControlPlanes } from "./other-control-planes.ts";
@@ -177,10 +177,10 @@ export const HOLD: readonly Todo[] = [
  * The whole way from keys that are lost for the workers, too, to the end, in one line: "00-token-key →
  * 01-etcd --new-cas → …".
  */
-export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
+export function wholeRepairLine(lost: readonly string[], oldKey: OldSaKey): string {
   const parts = [command("02-control-plane"), command("03-workers"), command("04-sa-tokens")];
   const todos = [...parts, command("05-verify")].map((line): Todo => ({ command: line }));
-  return inArrows([...todosIfKeysAreLost(lost, oldKey), ...todos]);
+  return commandChain([...todosIfKeysAreLost(lost, oldKey), ...todos]);
 }
 
 export function partsHere(lost: readonly string[] = []): Todo[] {
@@ -216,7 +216,7 @@ function onOthers({ others }: Route, todo: Todo): Todo[] {
  * After `00-token-key`. `saKeyIsHere`: part 1 has made the new one. `carry`: what takes the old key to the
  * other control plane nodes.
  */
-export function afterTokenKey(tokenKey: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
+export function todosAfterTokenKey(tokenKey: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
   const part2 = { command: command("02-control-plane") };
   return [...(tokenKey.saKeyIsHere ? [] : [todoOfPart1(["sa"])]), ...tokenKey.carry, part2];
 }
@@ -234,7 +234,14 @@ export interface EtcdSeen {
   oldKey?: OldSaKey | undefined;
 }
 
-export function afterEtcd({ peers, silent, makesKeys, newKeys, answers, oldKey = "lost" }: EtcdSeen): Todo[] {
+export function todosAfterEtcd({
+  peers,
+  silent,
+  makesKeys,
+  newKeys,
+  answers,
+  oldKey = "lost",
+}: EtcdSeen): Todo[] {
   // A peer that runs with the new keys has got them: then they are handed over already.
   const notCarried = makesKeys || (newKeys && silent.length === peers.length);
   const tokenKey = oldKey === "in tokens" ? [TOKEN_KEY] : [];
@@ -267,7 +274,7 @@ function afterPart3({ caIsNew, caEnded = false, saKeyIsNew }: TrustSeen, route: 
  * After part 2. `part3`: a kubelet has to join, or waits for its certificate, or somebody is away. `reduced`:
  * the control plane nodes whose controller-manager is reduced though everybody is back.
  */
-export function afterControlPlane(
+export function todosAfterControlPlane(
   route: Route,
   trust: TrustSeen & { part3: boolean; reduced: readonly string[] },
 ): Todo[] {
@@ -291,7 +298,7 @@ export function closing(): Todo[] {
 }
 
 /** After an `open` where no worker has to join. `closeOn`: where `close` still has something to do. */
-export function afterIdleOpen(
+export function todosAfterIdleOpen(
   route: Route,
   trust: TrustSeen & { silentControlPlanes: readonly string[]; closeOn: readonly string[] },
 ): Todo[] {
@@ -300,7 +307,7 @@ export function afterIdleOpen(
   return trust.closeOn.length > 0 ? closeOn(trust.closeOn, route) : afterPart3(trust, route);
 }
 
-export function afterClose(route: Route, trust: TrustSeen): Todo[] {
+export function todosAfterClose(route: Route, trust: TrustSeen): Todo[] {
   return [
     ...onOthers(route, { command: command("03-workers close"), called: "the same" }),
     ...afterPart3(trust, route),
@@ -321,7 +328,7 @@ export function part4(skipped: readonly string[]): string {
   return command("04-sa-tokens", { skip: skipped });
 }
 
-export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
+export function todosAfterTokens(route: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
   const names = skipped.map(({ name }) => name);
   if (later) return [{ command: part4(names) }];
   const byHand =
@@ -329,7 +336,7 @@ export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSe
   return [...byHand, ...behind("tokens", { lost: ["sa"], oldKey: oldSaKey ? "here" : "lost" }, route.lost)];
 }
 
-export function afterRetire(route: Route): Todo[] {
+export function todosAfterRetire(route: Route): Todo[] {
   return [
     ...onOthers(route, { command: command("04-sa-tokens retire"), called: "the same" }),
     ...behind("retire", {}, route.lost),

@@ -16,7 +16,7 @@ import { attempt, Refused } from "../fail.ts";
 import { readable } from "../files/readable.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Node } from "../node/node.ts";
-import { movedHere, wordOf } from "../node/words.ts";
+import { movedHere, savedOptionOf } from "../node/words.ts";
 import { configMapIn } from "../objects/stored.ts";
 import {
   asMoved,
@@ -142,7 +142,7 @@ export function endpointSources(place: EndpointPlace, configs: readonly ConfigHe
  * Which addresses are guests on the machine that was `node`: the cluster's record names them, as an endpoint or in a
  * static pod (kube-vip), and none is an API server's or an etcd's own.
  */
-export function guestsOf({
+export function floatingAddresses({
   data,
   cluster,
   node,
@@ -203,7 +203,7 @@ export async function askedEndpoint(place: EndpointPlace & Reached, given?: stri
     });
   const effective = given === undefined ? choice : { ...choice, value: given, undecided: false };
   const [places, { configs }] = [new Set(effective.witnesses.map(({ place }) => place)), effective];
-  const saved = wordOf("endpoint")?.value;
+  const saved = savedOptionOf("endpoint")?.value;
   const kept = given === undefined && saved !== undefined && isEndpoint(saved) ? saved : undefined;
   const usual = [urlOf(kept ?? effective.value, facts), localServer(facts)];
   if (!kept && places.size < 2 && configs.every(({ server }) => usual.includes(server))) return effective;

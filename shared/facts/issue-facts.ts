@@ -25,7 +25,7 @@ import type { Cluster, ClusterConfiguration } from "./cluster-before.ts";
 import { serverPlace } from "./endpoint.ts";
 import type { KnownNode } from "./known-node.ts";
 import { apiEndpoint, believedPeers, type Endpoint } from "./known-nodes.ts";
-import { otherCas, unreadRows } from "./read-by-pods.ts";
+import { otherCas, unreadCertRows } from "./read-by-pods.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 
 /**
@@ -137,7 +137,7 @@ function memberOnCard(node: Node, data: EtcdData): string | undefined {
 
 /** Unset where kubeadm's defaults hold. */
 function seenInPods(node: Node, cluster: Cluster, data: EtcdData): Partial<ClusterFacts> {
-  const unread = unreadRows(data, cluster, node);
+  const unread = unreadCertRows(data, cluster, node);
   const [clients, kubelets] = (["clients", "kubelets"] as const).map((of) =>
     otherCas(node, of, { data, oldCaPem: cluster.oldCaPem }),
   ) as [string, string];

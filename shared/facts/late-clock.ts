@@ -26,7 +26,7 @@ interface Place {
 }
 
 /** Fail by two witnesses, a warning by one. */
-export function lateByWitnesses({ lastWrite, certificatesDir, leases }: Place): Fail | string[] {
+export function lateClockEvidence({ lastWrite, certificatesDir, leases }: Place): Fail | string[] {
   const ofOthers = leases.map(({ name, ahead }) => ({
     later: `the last renewal of the Lease of ${name}`,
     at: new Date(Date.now() + ahead),

@@ -10,7 +10,7 @@ import { attempt } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { type HostFile, hostFiles, hostPathOf, namedInside } from "../manifests/command.ts";
-import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { manifestAsItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import type { Ran } from "../node/containers.ts";
@@ -85,7 +85,7 @@ export function startWithoutFlag(flag: string): string | undefined {
 type Making = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
 
 /** Files that parts 1 and 2 make; also by the link that they make in the place of kubeadm's usual folder. */
-export function madeFiles({ certificatesDir, externalEtcd }: Making): ReadonlySet<string> {
+export function filesMadeByParts({ certificatesDir, externalEtcd }: Making): ReadonlySet<string> {
   const coming = externalEtcd?.toMake?.flatMap(comingFiles) ?? [];
   const made = [certificatesDir, CERTIFICATES_DIR].flatMap((dir) => [
     ...CERTS.flatMap((row) => [certPath(row, dir), keyPath(row, dir)]),
@@ -109,14 +109,14 @@ interface Place {
 /** The mirror pods in etcd's data name them; of the API server its container, too. */
 export function lostHere({ data, node, certificatesDir, etcd, ran, facts }: Place): LostFile[] {
   const mirrors = data ? attempt(() => findStaticPods(data, node.name).proved, []) : [];
-  const ranAs = (pod: Pod) => asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest;
+  const ranAs = (pod: Pod) => manifestAsItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest;
   const manifests = mirrors.flatMap(({ name, pod }) => attempt(() => [{ name, manifest: ranAs(pod) }], []));
   const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({
     name: manifest.metadata.name,
     manifest,
   }));
   const others = onDisk.filter(({ name }) => !manifests.some((one) => one.name === name));
-  const made = madeFiles({ certificatesDir, externalEtcd: facts?.externalEtcd });
+  const made = filesMadeByParts({ certificatesDir, externalEtcd: facts?.externalEtcd });
   const all = [...manifests, ...others];
   const lost = lostFiles(all, made);
   if (etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver")) {
@@ -147,12 +147,12 @@ function serverOf({ path }: LostFile, pods: readonly Wanted[]): { servedBy?: str
 }
 
 /** "kube-apiserver --audit-policy-file", or the file that names it. */
-export function namerOf({ namedBy, program }: LostFile): string {
+export function flagOfLostFile({ namedBy, program }: LostFile): string {
   return namedBy.startsWith("/") ? namedBy : `${program} ${namedBy}`;
 }
 
 /** Undefined for what only a copy brings back. */
-export function thereWhen({ kind, servedBy, stored }: LostFile): string | undefined {
+export function restoredWhen({ kind, servedBy, stored }: LostFile): string | undefined {
   if (stored) return `part 2 writes it again, from ${stored.from}`;
   if (kind !== "socket") return undefined;
   return `not there until ${servedBy ? `the static pod ${servedBy}` : "what serves it"} runs`;

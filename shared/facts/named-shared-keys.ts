@@ -75,7 +75,7 @@ const CA_FLAGS: readonly CaFlag[] = [
 ];
 
 /** One for each flag that leads elsewhere. `folder`: the stranger's, in kubeadm's usual place. None where the cluster cannot be read, or where its own keys are lost. */
-export function strangeNamed(
+export function foreignKeyFlags(
   keyFacts: KeyFacts,
   node: Node,
   folder: StrangeFolder | undefined,

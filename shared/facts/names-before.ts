@@ -26,7 +26,7 @@ interface Place extends Pick<Repair, "data" | "rescue" | "earlier"> {
 }
 
 /** Where a certificate is kept that a living server showed while its file was gone. */
-export function shownCopy(
+export function servedCertificateCopy(
   { dir }: Rescue,
   row: Cert,
   { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
@@ -82,7 +82,7 @@ export function certificatesBefore(
   const kept = [rescue, ...(earlier ? [earlier.rescue] : [])].flatMap((one) => [
     `${one.dir}/before${path}`,
     ...movedFrom(path, `${one.dir}/aside`),
-    shownCopy(one, row, facts),
+    servedCertificateCopy(one, row, facts),
   ]);
   return [path, ...kept].flatMap((copy) => readable(copy) || []);
 }

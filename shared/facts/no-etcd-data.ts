@@ -24,7 +24,7 @@ import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";
 
-export interface WithoutData {
+export interface NodeWithoutData {
   etcd: EtcdHome;
   /** Shows that this is a control plane node. */
   from: string[];
@@ -39,7 +39,7 @@ export function controlPlaneWithoutData(
   node: Node,
   place: Place,
   all: readonly Container[] = [],
-): WithoutData | undefined {
+): NodeWithoutData | undefined {
   if (isKnown(place)) return undefined;
   const from = controlPlaneTraces(node, all, certificatesDirOn(node));
   const { dir: dataDir, unreached } = place;
@@ -56,7 +56,7 @@ export function isNotForParts(home: EtcdHome): boolean {
 }
 
 /** The hint has the next commands. */
-export function withoutDataFail(found: WithoutData, node: Node | undefined, dataDir: string): Fail {
+export function withoutDataFail(found: NodeWithoutData, node: Node | undefined, dataDir: string): Fail {
   if (found.etcd.runs === "unit")
     return new Refused(whyWithoutData(found, dataDir), { unchanged: true, hint: UNIT_BY_HAND });
   if (found.unreached) return found.unreached;
@@ -139,7 +139,7 @@ export function stepsWhereDataIsLost(node: Node | undefined, place: Place): stri
     .join(", then ");
 }
 
-export function whyWithoutData({ etcd, from, unreached }: WithoutData, dataDir: string): string {
+export function whyWithoutData({ etcd, from, unreached }: NodeWithoutData, dataDir: string): string {
   const { runs, servers, unit } = etcd;
   if (unreached && runs === "elsewhere") return unreached.message;
   if (unit && runs === "unit") return isUnitHere(unit, etcdTrouble(etcd) ?? ONLY_PROVED);
@@ -154,7 +154,7 @@ export function whyWithoutData({ etcd, from, unreached }: WithoutData, dataDir: 
  * Parts 1 to 4 need kubeadm's etcd. An external one is repaired where it runs, and kubeadm's own phases do
  * the rest.
  */
-export function withoutDataSteps({ etcd, unreached }: WithoutData, node: Node | undefined): string[] {
+export function withoutDataSteps({ etcd, unreached }: NodeWithoutData, node: Node | undefined): string[] {
   if (etcd.runs === "unit") return unitSteps(etcd.unit, etcd.client);
   if (etcd.runs === "elsewhere")
     return [...stepsToEtcd({ etcd, unreached }), ...keysFirst(certificatesDirOn(node))];
@@ -174,7 +174,7 @@ function snapshotLeft(name: string): string {
   return shell`./bunw scripts/restore.ts SNAPSHOT --as ${name} --dry-run   # here, if it was the only one, or all are lost: RUNBOOK-MORE "Only a snapshot is left"`;
 }
 
-function stepsToEtcd({ etcd, unreached }: Pick<WithoutData, "etcd" | "unreached">): readonly string[] {
+function stepsToEtcd({ etcd, unreached }: Pick<NodeWithoutData, "etcd" | "unreached">): readonly string[] {
   if (unreached instanceof NoWayToEtcd) return unreached.steps;
   const files = etcd.client.join(", ");
   return [

@@ -32,7 +32,7 @@ const READERS = ["kube-apiserver", "kube-controller-manager"];
  * Names of rows that no static pod of a control plane node reads, by the mirror pods in etcd's data and the manifests of
  * this node. None where the programs' own pods are known by neither: kubeadm's defaults count then.
  */
-export function unreadRows(
+export function unreadCertRows(
   data: EtcdData | undefined,
   cluster: ClusterNodes | undefined,
   node?: Node,

@@ -5,7 +5,12 @@
 
 import type { Budget } from "../budget.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-location/etcd-folders.ts";
+import {
+  type EtcdFolders,
+  linksToCurrentData,
+  readFolders,
+  readRescued,
+} from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
 import { refuseNoMemory } from "../files/file-system.ts";
 import { exists, readText } from "../files/files.ts";
@@ -45,7 +50,7 @@ export interface Repair {
  * `readEtcdData`, and Fail where there is too little memory for it.
  */
 export function findRepair(place: EtcdFolders): Repair {
-  const rescue = foldersWithData().find((candidate) => !showsToday(candidate, place));
+  const rescue = foldersWithData().find((candidate) => !linksToCurrentData(candidate, place));
   refuseNoMemory(`read etcd's data in "${place.dir}"`);
   const repair: Repair | undefined = rescue && {
     rescue,

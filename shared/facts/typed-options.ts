@@ -8,19 +8,19 @@ import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../e
 import { readFolders } from "../etcd-location/etcd-folders.ts";
 import { Refused } from "../fail.ts";
 import {
-  asSaid,
-  hear,
   isTyped,
-  keepPlaces,
-  keepWords,
   kindOf,
+  SAVED_OPTION_NAMES,
   type SavedOption,
-  type Spoken,
-  WORD_OPTIONS,
-  type WordKind,
-  type WordOption,
-  wordsHere,
-  wordsOf,
+  type SavedOptionKind,
+  type SavedOptionName,
+  savedOptionLine,
+  savedOptionsHere,
+  savedOptionsOf,
+  savePlaces,
+  saveTypedOptions,
+  type TypedOptions,
+  useTypedOptions,
 } from "../node/words.ts";
 import { knock } from "../pki/served.ts";
 import { say } from "../run.ts";
@@ -32,9 +32,11 @@ import type { LostFile } from "./lost-file.ts";
 import { lostHere } from "./lost-files.ts";
 import type { ControlPlaneNode } from "./node-facts.ts";
 
-type List = Exclude<WordOption, "endpoint" | "etcd-data">;
-const LISTS = WORD_OPTIONS.filter((option) => option !== "endpoint" && option !== "etcd-data") as List[];
-type Typed = Spoken & { [option in List]?: readonly string[] | undefined };
+type List = Exclude<SavedOptionName, "endpoint" | "etcd-data">;
+const LISTS = SAVED_OPTION_NAMES.filter(
+  (option) => option !== "endpoint" && option !== "etcd-data",
+) as List[];
+type Typed = TypedOptions & { [option in List]?: readonly string[] | undefined };
 
 interface Place {
   cluster: Cluster;
@@ -46,27 +48,28 @@ interface Place {
 }
 
 /** These words are rows of 00-assess and 05-verify. */
-export const IN_ROWS: readonly WordKind[] = ["without", "start-without"];
+export const IN_ROWS: readonly SavedOptionKind[] = ["without", "start-without"];
 
 /**
  * `typed` with all that was said: of `start-without`, the paths that were given up. Says what this run's line does
  * not say itself, without options that are `shown` in another way. Errors: Refused as `refuseUnknownNodes`, for typed
  * names; a kept one of which there is no node any more does not count.
  */
-export function withWords<V extends Typed>(
+export function withSavedOptions<V extends Typed>(
   typed: V,
   cp: Place,
-  { shown = [], ...options }: { mayBeDeleted?: boolean; shown?: readonly WordKind[] } = {},
+  { shown = [], ...options }: { mayBeDeleted?: boolean; shown?: readonly SavedOptionKind[] } = {},
 ): V & Record<List, string[]> {
   refuseUnknownNodes({ without: typed.without ?? [], lost: typed.lost ?? [] }, cp, options);
-  const saved = WORD_OPTIONS.map((option) => {
+  const saved = SAVED_OPTION_NAMES.map((option) => {
     const values = [typed[option] ?? []].flat();
     return [option, values.filter((value) => isKnown({ option, value }, cp))] as const;
   });
-  hear(Object.fromEntries(saved));
-  keepPlaces(cp.node.name);
-  const kept = wordsHere().filter((word) => !isTyped(word) && isKnown(word, cp));
-  for (const word of kept) if (!shown.includes(word.option) && !kindOf(word).isJudged) say(asSaid(word));
+  useTypedOptions(Object.fromEntries(saved));
+  savePlaces(cp.node.name);
+  const kept = savedOptionsHere().filter((word) => !isTyped(word) && isKnown(word, cp));
+  for (const word of kept)
+    if (!shown.includes(word.option) && !kindOf(word).isJudged) say(savedOptionLine(word));
   const lists = LISTS.map((option) => {
     const values = kept.flatMap((word) => (word.option === option ? (word.files ?? word.value) : []));
     return [option, [...new Set([...(typed[option] ?? []), ...values])]] as const;
@@ -129,11 +132,14 @@ export function saveOptions(
   cp: Pick<ControlPlaneNode, "data" | "node" | "facts" | "etcd" | "ran">,
   lost: readonly Pick<LostFile, "path" | "namedBy">[] = [],
 ) {
-  const here = wordsOf("start-without").some(isTyped)
+  const here = savedOptionsOf("start-without").some(isTyped)
     ? lostHere({ ...cp, certificatesDir: cp.facts.certificatesDir }).filter(({ stored }) => !stored)
     : [];
   const byFlag = Map.groupBy([...here, ...lost], ({ namedBy }) => namedBy.slice(2));
-  keepWords(cp.node.name, new Map([...byFlag].map(([flag, files]) => [flag, files.map(({ path }) => path)])));
+  saveTypedOptions(
+    cp.node.name,
+    new Map([...byFlag].map(([flag, files]) => [flag, files.map(({ path }) => path)])),
+  );
 }
 
 /** This node, and who is none of the cluster's, cannot be meant. A member that never started has no name. */
@@ -163,12 +169,15 @@ export async function machinesOn(nodes: readonly KnownNode[]): Promise<string[]>
 }
 
 /** This run's line counts as it is. */
-export async function onAgain(nodes: readonly KnownNode[], without: readonly string[]): Promise<string[]> {
-  return await machinesOn(saidBefore(nodes, without));
+export async function nodesOnAgain(
+  nodes: readonly KnownNode[],
+  without: readonly string[],
+): Promise<string[]> {
+  return await machinesOn(nodesAwayBefore(nodes, without));
 }
 
-export function saidBefore(nodes: readonly KnownNode[], without: readonly string[]): KnownNode[] {
-  const kept = wordsOf("without").flatMap((word) => (isTyped(word) ? [] : word.value));
+export function nodesAwayBefore(nodes: readonly KnownNode[], without: readonly string[]): KnownNode[] {
+  const kept = savedOptionsOf("without").flatMap((word) => (isTyped(word) ? [] : word.value));
   return nodes.filter(({ name }) => without.includes(name) && kept.includes(name));
 }
 
@@ -186,7 +195,7 @@ export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlane
  * member or with a Node of its own. Only etcd's own answer proves it; if it does not answer, only nodes that
  * restore.ts left behind are known. `members`: where etcd has listed them already.
  */
-export async function takenOut(cp: NodeData, members?: readonly LiveMember[]): Promise<string[]> {
+export async function removedMembers(cp: NodeData, members?: readonly LiveMember[]): Promise<string[]> {
   const client = cp.facts.externalEtcd?.elsewhere ? undefined : etcdClient(cp.facts);
   return (client && (await unlessSilent(() => outByEtcd(client, cp, members)))) ?? leftBehind(cp);
 }
@@ -230,7 +239,7 @@ export async function nodesToSkip(
   named: LeftOut,
   members?: readonly LiveMember[],
 ): Promise<LeftOut & { gone: readonly string[] }> {
-  const removed = await takenOut(cp, members);
+  const removed = await removedMembers(cp, members);
   const unsaid = removed.filter((name) => !named.lost.includes(name));
   for (const name of unsaid) {
     const script = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";

@@ -69,7 +69,7 @@ export function lacksItsLink({ certificatesDir }: Pick<KeyFacts, "certificatesDi
 }
 
 /** A sentence about it, for every screen. */
-export function saidOfFolder({ path, certificatesDir, files, made }: StrangeFolder): string {
+export function strangeFolderText({ path, certificatesDir, files, made }: StrangeFolder): string {
   const what = files.some((file) => file.startsWith(`${path}/ca.`)) ? "a new CA" : "other shared keys";
   const when = made ? ` at ${made.toISOString().slice(0, 16).replace("T", " ")} UTC` : "";
   return `somebody made ${what}${when} in ${path}: not this cluster's, whose keys are in ${certificatesDir}. kubeadm without a configuration signs with it`;

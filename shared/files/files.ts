@@ -19,8 +19,8 @@ import {
   hostEntry,
   hostPath,
   lookUp,
-  namesBelow,
   note,
+  overlayNames,
   tryFile,
 } from "./root.ts";
 
@@ -67,7 +67,7 @@ export function stat(path: string): FileInfo | undefined {
   // a file that was moved or copied in memory is changed by that
   if (info)
     return { ...fileInfo(info), ...(place.kind === "disk" && place.isMoved && { changed: new Date() }) };
-  if (![...namesBelow(place.at).values()].includes(true)) return undefined;
+  if (![...overlayNames(place.at).values()].includes(true)) return undefined;
   return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, ...madeNow() };
 }
 
@@ -94,7 +94,7 @@ export function list(folder: string): string[] {
   const onDisk =
     place.kind === "disk" ? tryFile("list", folder, () => fs.readdirSync(place.host)) : undefined;
   const names = new Set(onDisk);
-  for (const [name, there] of namesBelow(place.at)) there ? names.add(name) : names.delete(name);
+  for (const [name, there] of overlayNames(place.at)) there ? names.add(name) : names.delete(name);
   return [...names].sort();
 }
 

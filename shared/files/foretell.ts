@@ -4,7 +4,7 @@
  */
 import { rememberStates, stopsSince } from "../as-if.ts";
 import { mode, silently } from "../run.ts";
-import { untold } from "../this-run.ts";
+import { withoutRunEvents } from "../this-run.ts";
 import { isOnDisk, type Noted, notedSince, rememberOverlay } from "./root.ts";
 
 /** `write`: also a link. `away`: the file is moved, `to` that path, or removed if there is none. */
@@ -27,7 +27,7 @@ export async function inMemory<T>(action: () => Promise<T>): Promise<T> {
   const forget = [rememberOverlay(), rememberStates()];
   mode.dryRun = true;
   try {
-    return await untold(() => silently(action));
+    return await withoutRunEvents(() => silently(action));
   } finally {
     mode.dryRun = wasDryRun;
     for (const back of forget) back();

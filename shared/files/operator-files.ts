@@ -10,7 +10,7 @@ import { type Parsed, parseWords, type ScriptConfig, typed } from "../options.ts
 import { start } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { readText, stat, type WriteOptions, writeFile } from "./files.ts";
-import { entryAt, hostEntry, tryFile, wayTo } from "./root.ts";
+import { entryAt, hostEntry, linkChain, tryFile } from "./root.ts";
 
 /**
  * The purpose of a typed path decides who else may have touched it. `secret`, `trusted` (its content counts
@@ -87,7 +87,7 @@ interface Entry {
  * linked it.
  */
 export function refuseOthers(path: string, use: PathUse): string {
-  const way = tryFile("look at", path, () => wayTo(path), true)!;
+  const way = tryFile("look at", path, () => linkChain(path), true)!;
   const entries = way.flatMap((entry): Entry[] => {
     const info = entryAt(entry);
     return info ? [{ path: entry, info }] : [];

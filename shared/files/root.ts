@@ -97,7 +97,7 @@ export function realHost(host: string): string | undefined {
  * All on the way to a path, links and their targets, in order: paths of the node. The end need not
  * exist.
  */
-export function wayTo(path: string): string[] {
+export function linkChain(path: string): string[] {
   const links: string[] = [];
   walk(path, { followsLast: true, see: (entry) => links.push(entry) });
   return links;
@@ -105,7 +105,7 @@ export function wayTo(path: string): string[] {
 
 /** The path without links on the way. It need not exist. */
 export function realPath(path: string): string {
-  return wayTo(path).at(-1) ?? "/";
+  return linkChain(path).at(-1) ?? "/";
 }
 
 interface Way {
@@ -225,7 +225,7 @@ export function lookUp(
 }
 
 /** Names right below `folder` that the overlay adds (true) or hides (false). */
-export function namesBelow(named: string): Map<string, boolean> {
+export function overlayNames(named: string): Map<string, boolean> {
   const names = new Map<string, boolean>();
   const folder = throughLinks(named, true);
   const prefix = folder === "/" ? "/" : `${folder}/`;

@@ -19,7 +19,7 @@ export function hostText(path: string): string | undefined {
  * A file as a process sees it, `path` below its /proc/PID/root. No part of the path may be a link: a
  * container's link leads anywhere.
  */
-export function textBelow(pid: number, path: string): string | undefined {
+export function textInProcessRoot(pid: number, path: string): string | undefined {
   const root = `${hostPath("/proc")}/${pid}/root`;
   const folders = path.split("/").slice(1, -1);
   const isWay = folders.every((_, i) =>

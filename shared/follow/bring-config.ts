@@ -6,7 +6,7 @@ import { isIP } from "node:net";
 import { attemptLater, Fail } from "../fail.ts";
 import { withAddress } from "../node/kubelet-address.ts";
 import { listed, quoteUntrusted } from "../plain.ts";
-import type { Brings } from "../plan/decision-ways.ts";
+import type { ConfigToBring } from "../plan/decision-ways.ts";
 import { answer, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { isMapping, readMapping } from "../yaml.ts";
@@ -15,7 +15,7 @@ import { putFile, showWhole } from "./put-file.ts";
 import type { Session } from "./session.ts";
 
 /** Each node gets its own address in the place of the other's. What cannot be read is said, and nothing is brought. */
-export async function bringConfig(session: Session, brings: Brings) {
+export async function bringConfig(session: Session, brings: ConfigToBring) {
   const { path, from, to, own, on } = brings;
   const look = async () => {
     const text = await textOn(session, from, path);
@@ -72,7 +72,7 @@ function differencesOf(own: Fields, kubeadms: Fields): string[] {
   });
 }
 
-function showDifference({ path, from }: Brings, differences: readonly string[]): boolean {
+function showDifference({ path, from }: ConfigToBring, differences: readonly string[]): boolean {
   const count = differences.length === 0 ? "does not differ" : `differs in ${differences.length} fields`;
   return showWhole(`${path} of ${from} ${count} from kubeadm's:`, differences);
 }

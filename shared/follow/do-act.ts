@@ -26,7 +26,7 @@ import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
 import { CONNECTION_LOST, type Host, inKit, LOCKED, type Output, thereOf } from "./host.ts";
 import { Lanes } from "./lanes.ts";
-import { MOST, mostOf, patience } from "./late.ts";
+import { MOST, patience, timeLimitOf } from "./late.ts";
 import { linesByHand } from "./left-by-hand.ts";
 import { bringKit, meetOnce } from "./look-around.ts";
 import { doneMark, type Session } from "./session.ts";
@@ -161,7 +161,7 @@ async function typeOn(
   const host = hostOf(session, name);
   const began = Date.now();
   const onLine = (text: string) => lanes.show(name, text);
-  const how = { onLine, ...patience(session, mostOf(step.task)) };
+  const how = { onLine, ...patience(session, timeLimitOf(step.task)) };
   const once = () => session.transport.run(host, thereOf(host, typed), how);
   const first = await once();
   const isHeld = first.exitCode === CONNECTION_LOST || first.exitCode === LOCKED;

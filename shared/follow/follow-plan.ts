@@ -8,9 +8,9 @@ import { answerLines, show, tell } from "../run.ts";
 import { decideAll, optionsThatDecide } from "./decide.ts";
 import { doAct } from "./do-act.ts";
 import { isForLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
-import { sayLeft } from "./left-by-hand.ts";
+import { printLeftCommands } from "./left-by-hand.ts";
 import { firstLook, lookAround, meetAll } from "./look-around.ts";
-import { leftHere, stepsFromHere } from "./on-this-node.ts";
+import { commandsLeftHere, stepsFromHere } from "./on-this-node.ts";
 import type { Session } from "./session.ts";
 import { chooseAtStop, nodesWords } from "./stop.ts";
 import type { Stopped } from "./stopped.ts";
@@ -145,7 +145,7 @@ async function followSteps(
   const watch = new Stopwatch(apiAway);
   const left = stepsFromHere(session, steps);
   for (let step = left[0]; step; step = left[0]) {
-    if (session.isStopping) return sayLeft(session, left, ENDS.interrupted);
+    if (session.isStopping) return printLeftCommands(session, left, ENDS.interrupted);
     if (!(await isWanted(session, step))) {
       if (step.task) session.leftOut.add(step.task);
       while (left[0]?.task === step.task) left.shift();
@@ -153,7 +153,7 @@ async function followSteps(
     }
     const stopped = await watch.during(step, () => doStep(session, step));
     if (stopped === undefined) left.shift();
-    else if (session.isStopping) return sayLeft(session, left, ENDS.interrupted);
+    else if (session.isStopping) return printLeftCommands(session, left, ENDS.interrupted);
     else if (step.task === "verify") {
       end = ENDS.bad;
       tell(`A check of part 5 fails on ${stopped.node}: its report names each, and what mends it.`);
@@ -162,10 +162,10 @@ async function followSteps(
     else {
       const next = await chooseAtStop(session, step, stopped);
       if (next === "look again") return next;
-      if (next === "end") return sayLeft(session, left, ENDS.stopped);
+      if (next === "end") return printLeftCommands(session, left, ENDS.stopped);
     }
   }
-  sayEnd(session, end, watch, leftHere(session, steps));
+  sayEnd(session, end, watch, commandsLeftHere(session, steps));
   return end;
 }
 

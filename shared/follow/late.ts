@@ -17,7 +17,7 @@ export const MOST = { look: 20 * MINUTE, kit: HOUR, file: 20 * MINUTE, plan: HOU
 /** Tasks whose lines may take longer than an hour: a search of a disk, an old key, rolling updates of the cluster's owners. */
 const LONG: Partial<Record<Task, number>> = { salvage: 24 * HOUR, "token-key": 6 * HOUR, tokens: 6 * HOUR };
 
-export function mostOf(task: Task | undefined): number {
+export function timeLimitOf(task: Task | undefined): number {
   return (task && LONG[task]) ?? HOUR;
 }
 

@@ -17,7 +17,7 @@ export function linesByHand(
 }
 
 /** Prints what is left, without what is done. Returns the end that it got. */
-export function sayLeft<E>(session: Session, steps: readonly StepData[], end: E): E {
+export function printLeftCommands<E>(session: Session, steps: readonly StepData[], end: E): E {
   const lines = steps.flatMap((step) => leftOf(session, step));
   const kit = session.first.kit;
   answerLines([

@@ -55,7 +55,7 @@ export async function meetBySsh(argv: readonly string[], { seconds, asks }: HowT
 }
 
 /** Shows what the node has printed without a terminal. Returns undefined where it is there, else why not. */
-export function toldBy(host: Host, { isMet, why, lines }: Meeting): string | undefined {
+export function reportMeeting(host: Host, { isMet, why, lines }: Meeting): string | undefined {
   for (const line of lines) sayLine(host, line);
   return isMet ? undefined : why;
 }

@@ -27,7 +27,7 @@ export function stepsFromHere({ first }: Session, steps: readonly StepData[]): S
 }
 
 /** The lines that are left to a person here. */
-export function leftHere({ first, leftOut }: Session, steps: readonly StepData[]): string[] {
+export function commandsLeftHere({ first, leftOut }: Session, steps: readonly StepData[]): string[] {
   if (!first.isHere) return [];
   return steps.flatMap(({ task, acts }) => {
     const why = LEFT[task ?? ""];

@@ -12,7 +12,7 @@ import { ROOT } from "../plan/login.ts";
 import { programWord } from "../shell-line.ts";
 import { ENDED_HERE, type Host, type Output, type Transport } from "./host.ts";
 import { boundedText, Leash } from "./leash.ts";
-import { meetBySsh, toldBy } from "./meet.ts";
+import { meetBySsh, reportMeeting } from "./meet.ts";
 import type { Patience } from "./patience.ts";
 import { folderIn, privateFolder } from "./private-folder.ts";
 import { pump } from "./pump.ts";
@@ -89,9 +89,9 @@ export class Ssh implements Transport, Disposable {
     };
     const seconds = this.#longestMeeting;
     const silently = await this.#through.take(() => meetBySsh(argv("BatchMode=yes"), { seconds }));
-    if (silently.isMet || !this.#isAsked || !silently.mayBeAsked) return toldBy(host, silently);
+    if (silently.isMet || !this.#isAsked || !silently.mayBeAsked) return reportMeeting(host, silently);
     const meetAtTerminal = () => meetBySsh(argv("StrictHostKeyChecking=ask"), { seconds, asks: host });
-    return toldBy(host, await AT_TERMINAL.take(meetAtTerminal));
+    return reportMeeting(host, await AT_TERMINAL.take(meetAtTerminal));
   }
 
   #options(host: Host): string[] {

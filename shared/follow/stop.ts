@@ -7,7 +7,7 @@ import type { StepData } from "../plan/plan-answer.ts";
 import { answer } from "../run.ts";
 import { inKit } from "./host.ts";
 import { Lanes } from "./lanes.ts";
-import { mostOf, patience } from "./late.ts";
+import { patience, timeLimitOf } from "./late.ts";
 import type { Session } from "./session.ts";
 import { type Stopped, stoppedAt } from "./stopped.ts";
 import { isKnownLine } from "./trusted-plan.ts";
@@ -87,7 +87,7 @@ async function typeHint(
   using lanes = new Lanes([node]);
   const began = Date.now();
   const output = await session.transport.run(host, inKit(host, line), {
-    ...{ onLine: (text) => lanes.show(node, text), ...patience(session, mostOf(step.task)) },
+    ...{ onLine: (text) => lanes.show(node, text), ...patience(session, timeLimitOf(step.task)) },
   });
   const seconds = (Date.now() - began) / 1000;
   session.log.add({ step: step.number, node, command: line, seconds, exitCode: output.exitCode }, output);

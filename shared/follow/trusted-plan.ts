@@ -8,7 +8,7 @@ import { ANSWER_SCHEMA } from "../json-answer.ts";
 import { isOnEachMachine } from "../pki/addresses.ts";
 import { quoteUntrusted } from "../plain.ts";
 import type { Act } from "../plan/act.ts";
-import type { Brings, PutPod } from "../plan/decision-ways.ts";
+import type { ConfigToBring, PutPod } from "../plan/decision-ways.ts";
 import type { DecisionData, NoPlanData, PlanData } from "../plan/plan-answer.ts";
 import { isName } from "../plan/plan-node.ts";
 import { readRunbook } from "../plan/runbook.ts";
@@ -80,7 +80,7 @@ function knownWays(
   }));
 }
 
-function checkBrings({ path, own, from, on, to }: Brings, nodes: readonly string[]) {
+function checkBrings({ path, own, from, on, to }: ConfigToBring, nodes: readonly string[]) {
   checkFile(path);
   checkFile(own);
   for (const name of [from, on, ...to]) if (!nodes.includes(name)) throw wrong("a node of the plan", name);

@@ -32,7 +32,7 @@ export interface BackupMark extends Mark {
 const KIT = resolve(import.meta.dir, "../..");
 
 /** Why a bundle at this path is no backup; undefined: it may be one. */
-export function notKept(path: string): string | undefined {
+export function whyNoBackup(path: string): string | undefined {
   if (isInMemory(path)) return "it is in memory, and gone when this machine is off";
   return path.startsWith(`${KIT}/`)
     ? "it is in the kit's folder, which is removed after the repair"
@@ -130,11 +130,11 @@ interface Pair {
 }
 
 /** `when`: the time from which nobody needs them here any more. */
-export function sayLeftBehind({ bundle, opener }: Pair, when: string) {
+export function sayBundleFilesLeft({ bundle, opener }: Pair, when: string) {
   if (opener === undefined) return;
   const warning = `WARNING: "${opener}" opens "${bundle}", and together they are all keys of the cluster`;
   const paths = [typed(opener), typed(bundle)];
-  if (notKept(paths[1]!)) say(`${warning}. ${when}: ${removal(paths)}`);
+  if (whyNoBackup(paths[1]!)) say(`${warning}. ${when}: ${removal(paths)}`);
   else say(`${warning}. Keep them in two places, away from this machine`);
 }
 

@@ -8,7 +8,7 @@ import { refuseFuture } from "../evidence/server-clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { sha256Of } from "../files/sha256.ts";
-import { type SavedOption, wordsHere } from "../node/words.ts";
+import { type SavedOption, savedOptionsHere } from "../node/words.ts";
 import { hashIn, privateKeyOf, publicKeyHash, signingFirst, trustedKeys } from "../pki/certificate.ts";
 import {
   certRow,
@@ -97,7 +97,7 @@ export function readBundle(
       ...(elsewhere.externalSigner && { externalSigner: true as const }),
       ...(elsewhere.externalEtcd && { externalEtcd: true as const }),
       ...(elsewhere.withoutAggregation && { withoutAggregation: true as const }),
-      words: wordsHere(),
+      words: savedOptionsHere(),
       ...(kubeletConfig && { kubeletConfig }),
     },
   };

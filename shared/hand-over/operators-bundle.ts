@@ -21,7 +21,7 @@ import {
   backupMark,
   copyMarkCommand,
   differing,
-  notKept,
+  whyNoBackup,
 } from "./backup-mark.ts";
 import {
   type Bundle,
@@ -40,7 +40,11 @@ const NO_ETCD = "etcd/ca         not in it: kubeadm did not make etcd, and the k
 const NO_FRONT_PROXY =
   "front-proxy-ca  not in it: no API server has an aggregation layer, so nothing reads it";
 
-export function notInIt({ externalSigner, externalEtcd, withoutAggregation }: KeysElsewhere): string[] {
+export function keysNotInBundle({
+  externalSigner,
+  externalEtcd,
+  withoutAggregation,
+}: KeysElsewhere): string[] {
   return [
     ...(externalSigner ? [NO_SA] : []),
     ...(externalEtcd ? [NO_ETCD] : []),
@@ -55,7 +59,7 @@ export function aboutBundle({ files, manifest }: Bundle): string[] {
   return [
     `packed ${made} on ${node}, ${tool}; ${origin}`,
     ...describe(files),
-    ...notInIt(manifest),
+    ...keysNotInBundle(manifest),
     ...ofKubelet(kubeletConfig),
   ];
 }
@@ -77,7 +81,7 @@ function bundleAsData({ files, manifest }: Bundle) {
       const more = cert && { algorithm: cert.algorithm, notAfter: cert.notAfter.toISOString() };
       return { name, publicKeyHash: hashIn(pem), ...more };
     }),
-    elsewhere: manifest ? notInIt(manifest).map((line) => line.split(/ /)[0]!) : [],
+    elsewhere: manifest ? keysNotInBundle(manifest).map((line) => line.split(/ /)[0]!) : [],
     ...(kubeletConfig && { kubeletConfig: kubeletConfig.path }),
   };
 }
@@ -110,7 +114,7 @@ export function markBackup(
   bundle: { path: string; sha256: string },
   options: { newest: boolean },
 ) {
-  if (notKept(bundle.path)) return;
+  if (whyNoBackup(bundle.path)) return;
   const keys = fingerprints(files);
   const oldMark = backupMark();
   if (!options.newest && oldMark && differing(oldMark, keys).length === 0) return;
@@ -127,7 +131,7 @@ export function markBackup(
 /** Written beside the mark of the bundle that it was made with. */
 export function markEtcd(path: string, sha256: string) {
   const mark = backupMark();
-  if (!mark || notKept(path)) return;
+  if (!mark || whyNoBackup(path)) return;
   const etcd = { made: new Date().toISOString(), file: basename(path), sha256 };
   writeMark(BACKUP_MARK, { ...mark, etcd }, "for drill: there is a snapshot of etcd");
 }
@@ -212,8 +216,8 @@ interface Packed {
 }
 
 /** The next commands for a bundle that only travels. The line for the other nodes stands alone on stdout. */
-export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) {
-  say(`${bundle} does not count as a backup: ${notKept(typed(bundle))}. A backup: ${BACKUP}`);
+export function printCarryCommands({ bundle, ca, others }: Packed, options: LockOptions) {
+  say(`${bundle} does not count as a backup: ${whyNoBackup(typed(bundle))}. A backup: ${BACKUP}`);
   const files = [bundle, ...(options["passphrase-file"] === undefined ? [] : [options["passphrase-file"]])];
   for (const name of others) say(shell`scp -p ${files} root@${name}:${dirname(typed(bundle))}/`);
   tell("", "done.  next: copy it into the kit's folder on each other control plane node; there:");
@@ -221,7 +225,7 @@ export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) 
 }
 
 /** The next commands for a backup: its mark is enough for the other nodes. */
-export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
+export function printBackupCommands({ bundle, ca, others }: Packed, options: LockOptions) {
   const opener = options.to ? "identity" : "passphrase";
   say(
     `${bundle} counts as the backup of these keys: move it away from this machine, and store its ${opener} elsewhere`,

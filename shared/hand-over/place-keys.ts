@@ -11,7 +11,7 @@ import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { controlPlaneNames } from "../facts/known-nodes.ts";
 import * as noData from "../facts/no-etcd-data.ts";
 import type { PartialFacts } from "../facts/node-facts.ts";
-import { unreadRows } from "../facts/read-by-pods.ts";
+import { unreadCertRows } from "../facts/read-by-pods.ts";
 import { isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
@@ -19,7 +19,7 @@ import { type FileChange, readBytes, writeTogether } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { takeConfigOf } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { asSaid, lastRestore, parseSavedOptions, takeWords } from "../node/words.ts";
+import { lastRestore, mergeSavedOptions, parseSavedOptions, savedOptionLine } from "../node/words.ts";
 import { foreignCa } from "../pki/actions.ts";
 import { certInfo, day, hashIn, madeAt, publicPem, signingFirst, trustedKeys } from "../pki/certificate.ts";
 import { type SharedKey, sharedPath } from "../pki/certs.ts";
@@ -48,7 +48,9 @@ export function keysElsewhere({ data, cluster, home, etcdCa }: PartialFacts): Ke
   return {
     externalSigner: data !== undefined && cluster !== undefined && isExternalSigner(data, cluster),
     externalEtcd: noData.isNotKubeadms(home) && !etcdCa,
-    withoutAggregation: unreadRows(data, cluster?.nodes && { nodes: cluster.nodes }).includes(FRONT_PROXY_CA),
+    withoutAggregation: unreadCertRows(data, cluster?.nodes && { nodes: cluster.nodes }).includes(
+      FRONT_PROXY_CA,
+    ),
   };
 }
 
@@ -141,13 +143,13 @@ const WORDS_LAST = 24 * 3600_000;
  * A lock that everybody can make proves nobody's words. `own`: this node's name, which is neither away nor
  * lost.
  */
-export function takeWordsOf({ manifest }: Bundle, vouching: Vouching, own: string | undefined) {
+export function saveOptionsOfBundle({ manifest }: Bundle, vouching: Vouching, own: string | undefined) {
   const words = parseSavedOptions(manifest?.words).filter(({ value }) => value !== own);
   if (words.length === 0) return;
   const isOld = !(Date.now() - Date.parse(manifest!.made) < WORDS_LAST);
-  if (isProved(vouching, "words") && !isOld) return takeWords(words);
+  if (isProved(vouching, "words") && !isOld) return mergeSavedOptions(words);
   const why = isOld ? "as the bundle is old" : "as nothing proves who said it";
-  say(`did not take words, ${why}: ${words.map(asSaid).join("; ")}`);
+  say(`did not take words, ${why}: ${words.map(savedOptionLine).join("; ")}`);
 }
 
 /** The kubelet's lost configuration, by the same proofs. */

@@ -229,7 +229,7 @@ function namedBy(key: string, text: string, folder: string): NamedInside[] {
  * A word of a container's command, safe for a terminal or a transcript: flags of kubeadm's servers are no
  * secrets, unless their name says so. Those of other programs, and a shell's arguments, may be.
  */
-export function shownWord(word: string, container: string): string {
+export function printableArgument(word: string, container: string): string {
   const isServers =
     (CONTROL_PLANE as readonly string[]).includes(container) &&
     /^(--[\w-]+(=|$)|(\/[\w./-]*|kube-[a-z-]+|etcd)$)/.test(word);

@@ -22,7 +22,7 @@ import type {
   Volume,
 } from "../objects/objects.ts";
 import { unknownFields } from "../objects/storage.ts";
-import { shownWord } from "./command.ts";
+import { printableArgument } from "./command.ts";
 
 export const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
 /** A static pod's UID, given by its kubelet. */
@@ -178,7 +178,7 @@ interface Corrected {
  * UID of their pod is the hash of the file, which the mirror pod has as an annotation. Without any, the
  * changes that admission itself names are still taken back.
  */
-export function asItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): Corrected {
+export function manifestAsItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): Corrected {
   const manifest = structuredClone(made);
   const own = ran.filter(({ podUid }) => podUid === mirror.metadata.annotations?.[HASH_ANNOTATION]);
   const { spec } = manifest;
@@ -283,7 +283,9 @@ const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => stri
     )
       return [];
     const only = (sign: string, of: string[], other: string[]) =>
-      of.filter((word) => !other.includes(word)).map((word) => sign + shownWord(word, container.name));
+      of
+        .filter((word) => !other.includes(word))
+        .map((word) => sign + printableArgument(word, container.name));
     container.command = args;
     delete container.args;
     return [

@@ -48,7 +48,7 @@ export function whereIs(path: string): string {
 }
 
 /** Takes a manifest away until part 2 puts it back. */
-export function takeAway(place: { node: Node }, name: string) {
+export function setManifestAside(place: { node: Node }, name: string) {
   const path = manifestPath(place, name);
   const waiting = waitingPath(path);
   noteUnfinished(
@@ -59,7 +59,7 @@ export function takeAway(place: { node: Node }, name: string) {
 }
 
 /** A manifest that waits comes into its place, or is removed if another has come: an exchange was cut off, or part 1 took it away. */
-export function endWaiting(place: { node: Node }, name: string, namespace?: string) {
+export function settleWaitingManifest(place: { node: Node }, name: string, namespace?: string) {
   const path = manifestPath(place, name, namespace);
   const waiting = waitingPath(path);
   if (exists(waiting) && readableManifest(path)) removeFile(waiting);

@@ -14,7 +14,7 @@ import type { Manifest } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
 import { veiled } from "../plain.ts";
-import { commandOf, hostFiles, podFlags, shownWord } from "./command.ts";
+import { commandOf, hostFiles, podFlags, printableArgument } from "./command.ts";
 import { manifestPath, readableManifest, readManifest } from "./on-disk.ts";
 
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
@@ -89,7 +89,7 @@ export function managerIsReduced(place: { node: Node }): boolean {
 }
 
 /** The controller-manager as it was before `reduced`. */
-export function full(manifest: Manifest): Manifest {
+export function withAllControllers(manifest: Manifest): Manifest {
   const controllers = manifest.metadata.annotations?.[REDUCED];
   if (controllers === undefined) return manifest;
   const copy = structuredClone(manifest);
@@ -185,7 +185,7 @@ export function manifestDifferences(now: Manifest, before: Manifest): string[] {
  * Without the values that do not count in `manifestDifferences`.
  */
 export function manifestLines(manifest: Manifest): string[] {
-  const copy = structuredClone(full(manifest));
+  const copy = structuredClone(withAllControllers(manifest));
   const command = podFlags(copy);
   // etcd reads its members from its data: the flags are for its first start
   if (copy.metadata.name === "etcd")
@@ -206,7 +206,7 @@ function flat(value: unknown, path: string, container: string): string[] {
   if (value === undefined || value === null) return [];
   if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`, container));
   if (typeof value !== "object") {
-    if (/\b(?<!\bexec\.)(command|args)\[\]$/.test(path)) return [shownWord(String(value), container)];
+    if (/\b(?<!\bexec\.)(command|args)\[\]$/.test(path)) return [printableArgument(String(value), container)];
     const isHidden = typeof value === "string" && !OPEN.test(path);
     return [`${path}=${isHidden ? veiled(value) : String(value)}`];
   }

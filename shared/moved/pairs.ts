@@ -14,11 +14,11 @@ import {
   canonicalIp,
   endpointHost,
   endpointUrl,
-  hostsSaid,
   isDnsName,
   isServer,
   isWithin,
   type Moved,
+  namedHosts,
   ofMachines,
 } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
@@ -123,7 +123,7 @@ function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { clus
 /** This cluster's API server must not answer at an address that its machine has left. */
 export async function refuseAnswering(moved: Moved, { cluster, data, node }: MachineFacts) {
   const port = apiEndpoint(node.name, data)?.port ?? 6443;
-  const ofMachines = new Set(cluster.nodes.flatMap(hostsSaid));
+  const ofMachines = new Set(cluster.nodes.flatMap(namedHosts));
   const newAddresses = new Set(moved.values());
   const left = [...moved.keys()].filter((old) => ofMachines.has(old) && !newAddresses.has(old));
   const answers = await Promise.all(left.map((old) => whoAnswers(endpointUrl(old, port), cluster.oldCaPem)));
@@ -136,7 +136,7 @@ export async function refuseAnswering(moved: Moved, { cluster, data, node }: Mac
 }
 
 /** The new pairs beside those of a move in progress: machines that were not named before. */
-export function saidSince(typedMoves: Moved, goesOn: Moved): Moved {
+export function newlyTypedMoves(typedMoves: Moved, goesOn: Moved): Moved {
   const other = [...typedMoves].find(([old, today]) =>
     goesOn.has(old) ? goesOn.get(old) !== today : [...goesOn.values()].includes(old),
   );

@@ -163,7 +163,7 @@ function namesOld(part: unknown, moved: Moved): boolean {
 }
 
 /** Printed for people: only they know whether an old address in what they have made is meant. */
-export function sayLeftNamed(moved: Moved, { inObjects }: { inObjects: boolean }) {
+export function printOldAddressSearches(moved: Moved, { inObjects }: { inObjects: boolean }) {
   const [files, objects] = linesThatFind([...moved.keys()], "w");
   say("see what still names an old address, for whoever made it: is it meant?");
   say(`files here: ${files}`);

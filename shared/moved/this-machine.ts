@@ -12,7 +12,7 @@ import { waitForRenewal } from "../api/leases.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster-before.ts";
-import { guestsOf } from "../facts/endpoint.ts";
+import { floatingAddresses } from "../facts/endpoint.ts";
 import type { KnownNode } from "../facts/known-node.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
@@ -27,12 +27,12 @@ import { asideOf, newRescue } from "../node/rescue-folder.ts";
 import { kubeletFlags, seeKubelet } from "../node/started-with.ts";
 import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { readObject } from "../objects/stored.ts";
-import { asMoved, canonicalIp, hostsSaid, type Moved, ofMachines } from "../pki/addresses.ts";
+import { asMoved, canonicalIp, type Moved, namedHosts, ofMachines } from "../pki/addresses.ts";
 import { KUBECONFIGS, leadsToEndpoint, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, step } from "../run.ts";
 import { orUndo } from "../this-run.ts";
 import { proveServer } from "../workers/saved-trust.ts";
-import { renewHostPodIps, sayLeftNamed } from "./tell-cluster.ts";
+import { printOldAddressSearches, renewHostPodIps } from "./tell-cluster.ts";
 
 export interface MachineFacts {
   node: Node;
@@ -60,7 +60,7 @@ export async function addressNow(
 ): Promise<string> {
   const { node } = machineFacts;
   if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
-  const found = await routedAddress(like, guestsOf(machineFacts));
+  const found = await routedAddress(like, floatingAddresses(machineFacts));
   if (found) return found;
   throw new Fail(`This machine was at ${like}, and nothing here shows which of its addresses replaces it`, {
     hint: `give the new address: --moved ${like}=ADDRESS; this machine has ${node.addresses.join(", ")}`,
@@ -73,7 +73,7 @@ export async function addressNow(
  */
 export function refuseBesideEtcd({ nodes }: Pick<Cluster, "nodes">, moved: Moved) {
   const places = [...moved].flat();
-  const isOne = (one: KnownNode) => one.controlPlane && hostsSaid(one).some((ip) => places.includes(ip));
+  const isOne = (one: KnownNode) => one.controlPlane && namedHosts(one).some((ip) => places.includes(ip));
   const names = nodes.filter(isOne).map(({ name }) => name);
   if (names.length === 0) return;
   throw new Refused(`${names.join(", ")}: has moved, and kubeadm did not make this cluster's etcd`, {
@@ -217,7 +217,9 @@ export async function moveWorker(node: Node, moved: Moved) {
     const why = await failOf(() => renewHostPodIps(KubeApi.from(confOf(node)), node.name, moved));
     if (why) say(`not checked: ${why.message}. When the API server answers, type the same line again`);
   });
-  await step("M.4 See what still names an old address here", () => sayLeftNamed(moved, { inObjects: false }));
+  await step("M.4 See what still names an old address here", () =>
+    printOldAddressSearches(moved, { inObjects: false }),
+  );
 }
 
 function confOf({ kubelet: { kubeconfig } }: Node) {

@@ -50,7 +50,7 @@ import { endOnSignal, mode, say } from "../run.ts";
 import { listenToRun, type RunEvent } from "../this-run.ts";
 import { needRoot } from "./node.ts";
 import { RECORD_FORMAT } from "./record-format.ts";
-import { rescuedEtcd, rescuedLog, rescueFolders, rescueOfRun, runsIn } from "./rescue-folder.ts";
+import { rescuedEtcd, rescuedLog, rescueFolders, rescueOfRun, transcriptFolder } from "./rescue-folder.ts";
 
 /**
  * Whether a run that is kept on this node was going on at this time; the last one also later, where it was
@@ -58,7 +58,7 @@ import { rescuedEtcd, rescuedLog, rescueFolders, rescueOfRun, runsIn } from "./r
  */
 export function wasDuringRun(time: Date): boolean {
   const records = rescueFolders().flatMap((rescue) =>
-    list(runsIn(rescue)).flatMap((name) => recordOf(`${runsIn(rescue)}/${name}`) ?? []),
+    list(transcriptFolder(rescue)).flatMap((name) => recordOf(`${transcriptFolder(rescue)}/${name}`) ?? []),
   );
   const last = records.sort((a, b) => a.began.getTime() - b.began.getTime()).at(-1);
   return records.some((one) => one.began <= time && (time <= one.until || (one === last && !one.hasEnded)));
@@ -133,7 +133,7 @@ class KeptRun {
     refuseNoRoom([], rescue.dir);
     const [first] = this.#waiting as [{ event: Extract<RunEvent, { what: "run" }>; at: Date }];
     const stamp = first.at.toISOString().slice(0, 19).replace(/[-:]/g, "");
-    const name = `${runsIn(rescue)}/${stamp}-${first.event.script.replaceAll(" ", "-")}-${process.pid}`;
+    const name = `${transcriptFolder(rescue)}/${stamp}-${first.event.script.replaceAll(" ", "-")}-${process.pid}`;
     const open = (path: string): Open => ({
       fd: tryFile("write", path, () => openSync(hostPath(path), "ax", 0o600), true)!,
       size: 0,

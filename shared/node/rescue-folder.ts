@@ -39,7 +39,7 @@ export function rescueOfRun(): Rescue {
   return ofThisRun ?? allRescueFolders()[0] ?? newRescue();
 }
 
-export function runsIn(rescue: Rescue): string {
+export function transcriptFolder(rescue: Rescue): string {
   return `${rescue.dir}/runs`;
 }
 

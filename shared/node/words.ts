@@ -4,7 +4,7 @@
  * lost keys, and in its rescue folder from the next script on. A word is no progress file: it says what nobody can find
  * out by looking. It holds until a fact contradicts it, a later word takes its place, or the operator takes it back. A
  * kept word may leave out, not wait and not ask. A step that cannot be taken back needs it on its own line.
- * Words of this node alone (moved, restored, skip, images-later) are kept beside them: `keepOwn`.
+ * Words of this node alone (moved, restored, skip, images-later) are kept beside them: `saveForThisNode`.
  */
 import { basename } from "node:path";
 import { attempt, Fail } from "../fail.ts";
@@ -51,18 +51,20 @@ const WORD_KINDS = {
   "images-later":  { means: (images) => `the kubelet pulls ${listed(images)}`, own: true },
 } as const satisfies Record<string, Kind>;
 
-export type WordKind = keyof typeof WORD_KINDS;
-type Own = { [kind in WordKind]: (typeof WORD_KINDS)[kind] extends { own: true } ? kind : never }[WordKind];
-export type WordOption = Exclude<WordKind, Own>;
-export type Spoken = { [option in WordOption]?: string | readonly string[] | undefined };
+export type SavedOptionKind = keyof typeof WORD_KINDS;
+type Own = {
+  [kind in SavedOptionKind]: (typeof WORD_KINDS)[kind] extends { own: true } ? kind : never;
+}[SavedOptionKind];
+export type SavedOptionName = Exclude<SavedOptionKind, Own>;
+export type TypedOptions = { [option in SavedOptionName]?: string | readonly string[] | undefined };
 
 /** Each script that takes the option hears these, and other nodes are told. */
-export const WORD_OPTIONS = (Object.keys(WORD_KINDS) as WordKind[]).filter(
+export const SAVED_OPTION_NAMES = (Object.keys(WORD_KINDS) as SavedOptionKind[]).filter(
   (kind) => !kindOf({ option: kind }).own,
-) as WordOption[];
+) as SavedOptionName[];
 
 export interface SavedOption {
-  option: WordKind;
+  option: SavedOptionKind;
   value: string;
   /** When it was said first: ISO time. */
   at: string;
@@ -80,14 +82,14 @@ export function kindOf({ option }: Pick<SavedOption, "option">): Kind {
   return WORD_KINDS[option];
 }
 
-function isKind(option: unknown): option is WordKind {
+function isKind(option: unknown): option is SavedOptionKind {
   return Object.hasOwn(WORD_KINDS, String(option));
 }
 
 /* A word, and the text of it. */
 
 /** A later word takes the place of those that it contradicts. */
-export function withWord(words: SavedOption[], word: SavedOption): SavedOption[] {
+export function withSavedOption(words: SavedOption[], word: SavedOption): SavedOption[] {
   const { single, instead } = kindOf(word);
   const goes = (other: SavedOption) =>
     (other.option === word.option && (single || other.value === word.value)) ||
@@ -115,12 +117,12 @@ export function meanings(words: readonly SavedOption[]): string[] {
 }
 
 /** "as said at 04:50 (plan, on cp1): cp3 is away" */
-export function asSaid(word: SavedOption): string {
+export function savedOptionLine(word: SavedOption): string {
   const of = word.files ?? word.members ?? [];
-  return `${saidAt(word)}: ${meanings([word]).join()}${of.length > 0 ? ` (${listed(of)})` : ""}`;
+  return `${savedAtText(word)}: ${meanings([word]).join()}${of.length > 0 ? ` (${listed(of)})` : ""}`;
 }
 
-export function saidAt({ at, by, on }: SavedOption): string {
+export function savedAtText({ at, by, on }: SavedOption): string {
   const [day, time] = [at.slice(0, 10), at.slice(11, 16)];
   const today = day === new Date().toISOString().slice(0, 10);
   return `as said at ${today ? time : `${day} ${time}`} (${[by, ...(on ? [`on ${on}`] : [])].join(", ")})`;
@@ -146,40 +148,40 @@ function hold(words: SavedOption[]) {
 }
 
 /** It begins no run of its own. */
-export function nothingTyped() {
+export function noTypedOptions() {
   hold([]);
 }
 
 function typedNow(): SavedOption[] {
-  if (typed.run !== mode.began) nothingTyped();
+  if (typed.run !== mode.began) noTypedOptions();
   return typed.words;
 }
 
 const now = () => ({ at: new Date().toISOString(), by: basename(process.argv[1] ?? "", ".ts") });
 
-/** This run's command line. From here on it counts; `keepWords` keeps it. */
-export function hear(options: Spoken) {
+/** This run's command line. From here on it counts; `saveTypedOptions` keeps it. */
+export function useTypedOptions(options: TypedOptions) {
   const source = now();
-  for (const option of WORD_OPTIONS)
+  for (const option of SAVED_OPTION_NAMES)
     for (const value of [options[option] ?? []].flat())
-      hold(withWord(typedNow(), { option, value, ...source }));
+      hold(withSavedOption(typedNow(), { option, value, ...source }));
 }
 
 /** All that hold: kept ones, and those of this run. Errors: Fail where the file cannot be read. */
-export function wordsHere(): SavedOption[] {
-  return typedNow().reduce(withWord, keptHere().said);
+export function savedOptionsHere(): SavedOption[] {
+  return typedNow().reduce(withSavedOption, keptHere().said);
 }
 
-export function wordsOf(option: WordKind): SavedOption[] {
-  return wordsHere().filter((word) => word.option === option);
+export function savedOptionsOf(option: SavedOptionKind): SavedOption[] {
+  return savedOptionsHere().filter((word) => word.option === option);
 }
 
-export function wordOf(option: "endpoint" | "etcd-data"): SavedOption | undefined {
-  return wordsOf(option).at(-1);
+export function savedOptionOf(option: "endpoint" | "etcd-data"): SavedOption | undefined {
+  return savedOptionsOf(option).at(-1);
 }
 
 export function pathsGivenUp(): string[] {
-  return wordsOf("start-without").flatMap(({ files = [] }) => files);
+  return savedOptionsOf("start-without").flatMap(({ files = [] }) => files);
 }
 
 export function isTyped({ option, value }: Pick<SavedOption, "option" | "value">): boolean {
@@ -187,7 +189,7 @@ export function isTyped({ option, value }: Pick<SavedOption, "option" | "value">
 }
 
 /** Places are judged when they are read: also a run that is refused later keeps them, for the line that its hint has. */
-export function keepPlaces(on: string) {
+export function savePlaces(on: string) {
   const places = typedNow().filter(({ option }) => kindOf({ option }).single);
   keep(places.map((word) => ({ ...word, on })));
 }
@@ -196,7 +198,7 @@ export function keepPlaces(on: string) {
  * When the look is through: a word that a script refuses is not kept. `on`: this node's name. `files`: by flag, what
  * `start-without` has given up; without files that word says nothing.
  */
-export function keepWords(on: string, files: ReadonlyMap<string, readonly string[]> = new Map()) {
+export function saveTypedOptions(on: string, files: ReadonlyMap<string, readonly string[]> = new Map()) {
   const before = keptHere().said.filter(({ option }) => option === "start-without");
   const options = typedNow().flatMap((word) => {
     if (word.option !== "start-without") return [{ ...word, on }];
@@ -224,15 +226,15 @@ function add(words: readonly SavedOption[], onDisk = mayUseDisk()) {
   if (words.length === 0) return;
   const kept = keptHere();
   const note = `what was said: ${meanings(words).join("; ")}`;
-  write({ ...kept, said: words.reduce(withWord, kept.said) }, note, onDisk);
+  write({ ...kept, said: words.reduce(withSavedOption, kept.said) }, note, onDisk);
 }
 
 /**
  * Keeps words of this node alone, at once. `onDisk`: in this run's rescue folder, also where it is the first file
  * there, as what this run writes next is read by it.
  */
-export function keepOwn(
-  option: WordKind,
+export function saveForThisNode(
+  option: SavedOptionKind,
   values: readonly string[],
   { onDisk, ...more }: { onDisk?: true } & Pick<SavedOption, "on" | "members" | "caHash">,
 ) {
@@ -249,51 +251,51 @@ export function keepOwn(
  * where they are now.
  */
 export function movedHere(): Moved {
-  const pairs = wordsOf("moved").map(({ value }) => value.split("="));
+  const pairs = savedOptionsOf("moved").map(({ value }) => value.split("="));
   return new Map(pairs.flatMap(([old, today]) => (old && today ? [[old, today] as const] : [])));
 }
 
 /** The last restore on this node: etcd's members of before, and what proves keys; undefined where there was none. */
 export function lastRestore(): SavedOption | undefined {
-  return wordsOf("restored").at(-1);
+  return savedOptionsOf("restored").at(-1);
 }
 
-export function isOver(option: WordKind, why: string): boolean {
+export function isOver(option: SavedOptionKind, why: string): boolean {
   return keptHere().over.some((word) => word.option === option && word.why === why);
 }
 
 /** Those of another node. What was said here later, or has ended here since, they do not change. */
-export function takeWords(words: readonly SavedOption[]) {
+export function mergeSavedOptions(words: readonly SavedOption[]) {
   const { said, over } = keptHere();
   const isSame = (one: SavedOption, { option, value }: SavedOption) =>
     one.option === option && one.value === value;
   const isLater = (word: SavedOption) =>
-    said.some((one) => withWord([one], word).length === 1 && one.at >= word.at) ||
+    said.some((one) => withSavedOption([one], word).length === 1 && one.at >= word.at) ||
     over.some((one) => isSame(one, word) && one.over > word.at);
   add(words.filter((word) => !isLater(word)));
 }
 
 /** Nodes that renew their Leases: whatever was said of them before. */
-export function endWordsOf(nodes: readonly string[]) {
+export function endSavedOptionsOf(nodes: readonly string[]) {
   const isOf = (word: SavedOption) =>
     kindOf(word).ofNodes === true && !/worker|control-plane/.test(word.option) && nodes.includes(word.value);
-  endWords(isOf, "it renews its Lease");
+  endSavedOptions(isOf, "it renews its Lease");
 }
 
 /** A fact says otherwise, or the operator. Says so of what was kept. */
-export function endWords(isOver: (word: SavedOption) => boolean, why: string) {
+export function endSavedOptions(isOver: (word: SavedOption) => boolean, why: string) {
   hold(typedNow().filter((word) => !isOver(word)));
   const kept = keptHere();
   const over = new Date().toISOString();
   const ended = kept.said.filter(isOver).map((word) => ({ ...word, over, why }));
-  for (const word of ended) say(`${asSaid(word)}: not any more, ${why}`);
+  for (const word of ended) say(`${savedOptionLine(word)}: not any more, ${why}`);
   if (ended.length === 0) return;
   const left = { said: kept.said.filter((word) => !isOver(word)), over: [...kept.over, ...ended] };
   write({ ...kept, ...left }, "what still holds of what was said", mayUseDisk());
 }
 
 /** Still open, in words, if this folder keeps them. */
-export function openWords(rescue: { dir: string }): string[] {
+export function openSavedOptions(rescue: { dir: string }): string[] {
   if (fileHere() !== wordsFile(rescue)) return [];
   return meanings(keptHere().said.filter((word) => !kindOf(word).isHistory));
 }

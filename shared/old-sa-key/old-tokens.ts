@@ -20,7 +20,7 @@ import { decodeObject, isObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import type { Jwt } from "../pki/jwt.ts";
-import { oldSaPub, readJwt, todaysSaPub, tokenVerifier } from "../pki/sa-keys.ts";
+import { currentSaPub, oldSaPub, readJwt, tokenVerifier } from "../pki/sa-keys.ts";
 import type { OldTokens } from "./tokens-of-one-key.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
@@ -55,7 +55,8 @@ export function oldSaKey(
   certificatesDir: string,
 ): OldSaKey {
   if (exists(oldSaPub(certificatesDir))) return "here";
-  const collected = () => notOfToday(collectTokens(data!, node.kubelet.podsDir).found, certificatesDir);
+  const collected = () =>
+    withoutCurrentTokens(collectTokens(data!, node.kubelet.podsDir).found, certificatesDir);
   const old = data && attempt(() => tokensOfLastKey(collected()));
   if (old === undefined || old instanceof Fail) return "lost";
   return old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1) ? "in tokens" : "lost";
@@ -85,8 +86,8 @@ export function collectTokens(
 }
 
 /** Leaves out tokens that the current sa.pub verifies: no key is lost for them. */
-export function notOfToday(found: readonly FoundToken[], certificatesDir: string): FoundToken[] {
-  const current = todaysSaPub(certificatesDir);
+export function withoutCurrentTokens(found: readonly FoundToken[], certificatesDir: string): FoundToken[] {
+  const current = currentSaPub(certificatesDir);
   if (!current) return [...found];
   const verifies = tokenVerifier(current);
   return found.filter(({ jwt }) => !verifies(jwt.text));
@@ -220,7 +221,7 @@ export function keyCopies(
   const paths = [
     ...(named ? [named] : []),
     oldSaPub(certificatesDir),
-    ...(todaysSaPub(certificatesDir) ? [] : [`${certificatesDir}/sa.pub`]),
+    ...(currentSaPub(certificatesDir) ? [] : [`${certificatesDir}/sa.pub`]),
     ...asides.map((name) => `/root/${name}/aside${certificatesDir}/sa.pub`),
     ...backups.flatMap((name) => [
       `/etc/kubernetes/tmp/${name}/sa.pub`,

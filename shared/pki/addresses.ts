@@ -172,7 +172,7 @@ interface Placed {
   claimed: { ips: readonly string[] };
 }
 
-export function hostsSaid({ places, claimed }: Placed): string[] {
+export function namedHosts({ places, claimed }: Placed): string[] {
   return [...places, ...claimed.ips];
 }
 
@@ -184,7 +184,7 @@ interface Led {
 
 /** Whether workers have something to change: their own address, or that of their server. */
 export function meansWorkers(moved: Moved, { nodes, endpoint }: Led): boolean {
-  const ips = nodes.flatMap((node) => (node.controlPlane ? [] : hostsSaid(node)));
+  const ips = nodes.flatMap((node) => (node.controlPlane ? [] : namedHosts(node)));
   // without an endpoint kubeadm writes the address of a control plane node
   const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
   const addresses = [...moved].flat();
@@ -195,7 +195,7 @@ export function meansWorkers(moved: Moved, { nodes, endpoint }: Led): boolean {
 /** The nodes, by their current addresses, that have moved. */
 export function thatMoved<N extends Placed>(nodes: readonly N[], moved: Moved): N[] {
   const newAddresses = new Set(moved.values());
-  return nodes.filter((node) => hostsSaid(node).some((ip) => newAddresses.has(ip)));
+  return nodes.filter((node) => namedHosts(node).some((ip) => newAddresses.has(ip)));
 }
 
 /** The old address of a machine that now has this one; undefined if it has not moved. */

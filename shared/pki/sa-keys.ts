@@ -29,7 +29,7 @@ export function serviceAccountKeyId(publicPem: string): string {
 }
 
 /** The current sa.pub on this node, or the public half of its sa.key alone: its tokens are not old. */
-export function todaysSaPub(certificatesDir: string): string | undefined {
+export function currentSaPub(certificatesDir: string): string | undefined {
   const { state } = examineServiceAccountKey(certificatesDir);
   return state === "ok" || state === "public key missing" ? saPubText(certificatesDir) : undefined;
 }

@@ -106,7 +106,7 @@ export function joinsOf({ answers }: Pick<PlanFacts, "answers">, nodes: readonly
 }
 
 /** "m1 (here), m2 (03:12 UTC). Asked, and no answer: w2. Not looked at: w1". */
-export function lookedAt(
+export function lookSummary(
   here: string,
   { answers }: Pick<PlanFacts, "answers">,
   nodes: readonly PlanNode[],

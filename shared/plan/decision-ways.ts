@@ -29,7 +29,7 @@ export interface Way {
   /** This brings what is missing; then the nodes are looked at again. */
   acts?: Act[];
   /** A file of another node, which the operator reads first. */
-  brings?: Brings;
+  brings?: ConfigToBring;
   /** A worker's own static pod, which the operator reads first. */
   puts?: PutPod;
   /** The operator names a file of his machine: it becomes this one on these nodes. `aside`: one that is there moves. */
@@ -45,7 +45,7 @@ export interface Way {
 }
 
 /** Whoever is root on `from` has written it: it is read beside kubeadm's own, which is `own` on the node `on`. */
-export interface Brings {
+export interface ConfigToBring {
   path: string;
   from: string;
   to: string[];

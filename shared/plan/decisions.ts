@@ -5,7 +5,7 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { REFUSALS, type Refusal } from "../assess/look-here.ts";
-import { isConfigOfKubelet, namerOf } from "../facts/lost-files.ts";
+import { flagOfLostFile, isConfigOfKubelet } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
 import { KUBELET_CONFIG, kubeadmsConfig } from "../node/kubelet-config.ts";
 import { pathsGivenUp } from "../node/words.ts";
@@ -198,7 +198,7 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   const isSeen = ({ name }: PlanNode) => name === here || hasAnswered(name, facts.answers);
   const [has, unseen] = [others.filter(isSeen), others.filter((one) => !isSeen(one))];
   const named = (all: readonly PlanNode[]) => listed(all.map(({ name }) => name));
-  const namer = namerOf({ ...file, kind: "file", without: "", inside: "" });
+  const namer = flagOfLostFile({ ...file, kind: "file", without: "", inside: "" });
   const sentences = [
     `${path} (${namer}) is lost on ${listed(lostOn)}, and ${program === "kubelet" ? "its kubelet" : program} does not start without it`,
     "kubeadm did not make it",

@@ -6,7 +6,7 @@ import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
 import { listed } from "../plain.ts";
 import { IRREVERSIBLE, irreversibleText } from "../run.ts";
-import { EFFORTS, type Effort, IRREVERSIBLE_AT, NEW_ONE } from "./effort.ts";
+import { EFFORTS, type Effort, IRREVERSIBLE_AT, NEW_MACHINE_NOTE } from "./effort.ts";
 
 export interface CostsHere {
   lost: LostNodes;
@@ -36,7 +36,7 @@ export function effortHere(task: Task | undefined, here: CostsHere, on: readonly
     ...(task === "control-plane" &&
       controlPlanes.length > 0 && {
         does: `${effort.does}, and take ${controlPlanes.join(", ")} out of etcd's members`,
-        note: NEW_ONE,
+        note: NEW_MACHINE_NOTE,
       }),
   };
 }

@@ -35,7 +35,8 @@ const NOTHING = "nothing: it reads only";
 const NO_RESTART = "no container is restarted";
 
 export const KEPT = "Keep the line that it prints: a later step types it";
-export const NEW_ONE = "At its end it prints the lines by which a new machine comes in, after part 5";
+export const NEW_MACHINE_NOTE =
+  "At its end it prints the lines by which a new machine comes in, after part 5";
 const NAMES = 'It should name no worker that has to join. If it names one: RUNBOOK.md, "Join the workers"';
 /** Who lives from memory renews its Lease until it starts anew. */
 export const DECIDES =

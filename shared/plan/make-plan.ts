@@ -6,12 +6,12 @@
 import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
 import type { KnownNode } from "../facts/known-node.ts";
-import { kindOf, meanings, wordsHere } from "../node/words.ts";
+import { kindOf, meanings, savedOptionsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { isInternal } from "../pki/certs.ts";
 import { FEW } from "../plain.ts";
 import { addressToType, identitiesOf } from "../workers/identities.ts";
-import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from "./aim.ts";
+import { aimOf, type Elsewhere, joinsOf, lookSummary, othersOf, whereToPlan } from "./aim.ts";
 import { type ByHand, type Line, linesOfAct, reachIn } from "./by-hand.ts";
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
 import type { CostsHere } from "./effort-here.ts";
@@ -114,9 +114,11 @@ export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Pl
     ...{ lost: lost.names, away: lost.away },
     aim,
     looked: [
-      ...lookedAt(assessed.node, facts, nodes),
+      ...lookSummary(assessed.node, facts, nodes),
       ...leftOut,
-      ...meanings(wordsHere().filter((word) => !kindOf(word).isJudged)).map((word) => `As said: ${word}`),
+      ...meanings(savedOptionsHere().filter((word) => !kindOf(word).isJudged)).map(
+        (word) => `As said: ${word}`,
+      ),
       ...facts.onAgain.map((name) => `${name} is on again: this plan counts it`),
     ],
     ...{ leftOut, elsewhere: away },

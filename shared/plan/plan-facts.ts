@@ -21,13 +21,13 @@ import { isControlPlaneName } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-file.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/node-facts.ts";
-import { nodesAmong, nodesToSkip, onAgain, withWords } from "../facts/typed-options.ts";
+import { nodesAmong, nodesOnAgain, nodesToSkip, withSavedOptions } from "../facts/typed-options.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
-import { endWords, lastRestore, movedHere, wordOf, wordsOf } from "../node/words.ts";
+import { endSavedOptions, lastRestore, movedHere, savedOptionOf, savedOptionsOf } from "../node/words.ts";
 import { typed as inKitsFolder } from "../options.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { trustedKeys } from "../pki/certificate.ts";
@@ -118,13 +118,14 @@ export async function factsForPlan(
   const all = cluster?.nodes ?? [];
   const peers = cp ? await peersOf(cp) : [];
   const living = peers.filter(isOwnEtcd).map(({ name }) => name);
-  if (cp) endWords(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
-  const words = cp ? withWords(typed, cp) : typed;
+  if (cp)
+    endSavedOptions(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
+  const words = cp ? withSavedOptions(typed, cp) : typed;
   refuseUnclear(all, [...words.without, ...words.lost, ...words.worker], data?.elsewhere !== undefined);
   const left = cp
     ? await lostNodes(cp, words, peers)
     : { ...NONE_LOST, names: words.lost, away: words.without };
-  const on = await onAgain(all, left.away);
+  const on = await nodesOnAgain(all, left.away);
   const lost = { ...left, away: left.away.filter((name) => !on.includes(name)) };
   const named = cp ? namedFiles(cp) : [];
   const answers = cluster
@@ -192,12 +193,15 @@ function saidHere(
   words: Asked,
   { lost, user }: Pick<PlanFacts, "lost"> & Pick<PlanOptions, "user">,
 ): PlanOptions {
-  const flags = [...(typed["start-without"] ?? []), ...wordsOf("start-without").map(({ value }) => value)];
+  const flags = [
+    ...(typed["start-without"] ?? []),
+    ...savedOptionsOf("start-without").map(({ value }) => value),
+  ];
   return {
     ...{ without: lost.away, lost: lost.names, "lost-on": words["lost-on"], worker: words.worker },
     "start-without": [...new Set(flags)],
-    "etcd-data": typed["etcd-data"] ?? wordOf("etcd-data")?.value,
-    endpoint: typed.endpoint ?? wordOf("endpoint")?.value,
+    "etcd-data": typed["etcd-data"] ?? savedOptionOf("etcd-data")?.value,
+    endpoint: typed.endpoint ?? savedOptionOf("endpoint")?.value,
     user,
   };
 }

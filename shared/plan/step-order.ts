@@ -5,7 +5,7 @@
 import { command } from "../again.ts";
 import type { Cluster } from "../facts/cluster-before.ts";
 import type { Task } from "../facts/course.ts";
-import { hostsSaid, type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
+import { type Moved, meansWorkers, namedHosts, thatMoved } from "../pki/addresses.ts";
 import type { Act } from "./act.ts";
 import { type ByHand, type Line, linesOfAct } from "./by-hand.ts";
 import { DRY_RUN, type Effort, GATHER, KIT, MOVES, THERE } from "./effort.ts";
@@ -71,7 +71,7 @@ export function withMoves(steps: readonly Placed[], { nodes, facts, joins }: Aro
 
 /** All nodes, where what they lead to is another one. */
 function namesToTell(moved: Moved, { nodes }: Cluster): readonly string[] {
-  const ofNodes = new Set(nodes.flatMap(hostsSaid));
+  const ofNodes = new Set(nodes.flatMap(namedHosts));
   const onlyMachines = [...moved.values()].every((one) => ofNodes.has(one));
   return (onlyMachines ? thatMoved(nodes, moved) : nodes).map(({ name }) => name);
 }

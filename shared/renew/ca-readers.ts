@@ -19,7 +19,7 @@ import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { readable } from "../files/readable.ts";
-import { textBelow } from "../files/untrusted-file.ts";
+import { textInProcessRoot } from "../files/untrusted-file.ts";
 import { hostFiles, hostPathOf, podFlags } from "../manifests/command.ts";
 import { certificatesDirOn, isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import {
@@ -176,7 +176,7 @@ function readers(
     const path = hostPathOf({ spec }, inside) ?? inside;
     const caPath = attempt(() => readKubeconfig(path)?.caPath, undefined);
     if (caPath && minorOf(version) >= READS_ANEW) return [];
-    return [{ name, ca, path: caPath ?? path, caText: textBelow(pid, inside), starts }];
+    return [{ name, ca, path: caPath ?? path, caText: textInProcessRoot(pid, inside), starts }];
   });
 }
 
@@ -312,7 +312,7 @@ function mountingPods(node: Node, all: readonly Container[], pids: Pids): Readin
       const starts = [created, ...its.flatMap((pid) => processStart(pid) ?? [])];
       // from the first process that has it
       const readInside = (inside: string) =>
-        inside === "" ? undefined : its.flatMap((pid) => textBelow(pid, inside) ?? [])[0];
+        inside === "" ? undefined : its.flatMap((pid) => textInProcessRoot(pid, inside) ?? [])[0];
       return [...new Map(files.map((file) => [file.path, file.inside]))].map(([path, inside]) => ({
         ...{ name, ca: "ca", path, starts, caText: readInside(inside), isUnsure: true },
       }));

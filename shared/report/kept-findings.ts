@@ -124,7 +124,7 @@ export function changedObjects(runs: readonly KeptRecord[]): string[][] {
 }
 
 /** columns: when, where, why, what to do */
-export function whatStopped(runs: readonly KeptRecord[]): string[][] {
+export function stoppedRuns(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
     const failed = eventsOf(run, "failed").map(({ at, message, hint }) => [
       clockOf(at),

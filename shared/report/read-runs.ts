@@ -10,7 +10,7 @@ import { attempt, Fail } from "../fail.ts";
 import { list, readBytes, stat } from "../files/files.ts";
 import { refuseOthers } from "../files/operator-files.ts";
 import { readTar } from "../hand-over/tar.ts";
-import { rescueFolders, runsIn } from "../node/rescue-folder.ts";
+import { rescueFolders, transcriptFolder } from "../node/rescue-folder.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { listed, plain, quoteUntrusted, redact } from "../plain.ts";
@@ -104,7 +104,7 @@ type Files = Map<string, Uint8Array>;
 
 function filesHere(): Files {
   const paths = rescueFolders().flatMap((rescue) =>
-    list(runsIn(rescue)).map((name) => `${runsIn(rescue)}/${name}`),
+    list(transcriptFolder(rescue)).map((name) => `${transcriptFolder(rescue)}/${name}`),
   );
   return new Map(
     paths.filter((path) => stat(path)!.size <= LARGEST_FILE).map((path) => [path, readBytes(path)!]),

@@ -1,7 +1,7 @@
 /**
  * The page of a real repair: what was broken, what was done, what changed where, and what is left for people.
  */
-import { hasFailed, saidIn, verdictOf } from "../checks/check.ts";
+import { hasFailed, savedOptionsIn, verdictOf } from "../checks/check.ts";
 import { may } from "../evidence/sources.ts";
 import { listed } from "../plain.ts";
 import { formatNumber } from "../progress.ts";
@@ -36,7 +36,7 @@ interface Told extends RepairReport {
 }
 
 /** `others`: runs whose node speaks only for itself. */
-export function byBelief(runs: RepairReport["runs"]) {
+export function runsByTrust(runs: RepairReport["runs"]) {
   const { true: ours = [], false: others = [] } = Object.groupBy(
     runs,
     ({ source }) => `${may(source, "report")}`,
@@ -45,7 +45,7 @@ export function byBelief(runs: RepairReport["runs"]) {
 }
 
 export function repairPage(report: RepairReport): string {
-  const { ours, others } = byBelief(report.runs);
+  const { ours, others } = runsByTrust(report.runs);
   const facts = { ...report, ours, others };
   const { cluster, tool, made } = report;
   const failed = report.checks.filter(hasFailed).length;
@@ -70,7 +70,7 @@ function headingOf(checks: RepairReport["checks"]): string {
     (result) => checks.filter((check) => check.result === result).length,
   ) as [number, number];
   if (failed > 0) return `Not all is well: ${failed} checks fail`;
-  const words = saidIn(checks);
+  const words = savedOptionsIn(checks);
   if (words.length > 0) return `Repaired: no check fails. Open, as you said: ${listed(words)}`;
   return warnings > 0
     ? `Repaired: no check fails, ${warnings} ${warnings === 1 ? "warning" : "warnings"}`

@@ -6,7 +6,7 @@ import {
   changedFiles,
   changedObjects,
   issuedCertificates,
-  whatStopped,
+  stoppedRuns,
 } from "./kept-findings.ts";
 import * as html from "./markup.ts";
 import type { KeptRecord } from "./read-runs.ts";
@@ -16,7 +16,7 @@ import { clockOf, lasting, stateOf, took, wentWell } from "./repair-timeline.ts"
 const TRANSCRIPTS = 8 << 20;
 
 export function whatRunsSay(runs: readonly KeptRecord[]): [title: string, body: string][] {
-  const stopped = whatStopped(runs);
+  const stopped = stoppedRuns(runs);
   const objects = changedObjects(runs);
   return [
     ["What was broken", lists(brokenThings(runs), "Nothing was missing and nothing was wrong.")],

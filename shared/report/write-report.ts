@@ -26,7 +26,7 @@ import type { VerifiedHere } from "../verify/verify-here.ts";
 import { addressToType, type Identities, identitiesOf } from "../workers/identities.ts";
 import { aliasesOf, type Written } from "./aliases.ts";
 import { type KeptRecord, readKeptRuns } from "./read-runs.ts";
-import { byBelief, type RepairReport, repairPage } from "./repair-page.ts";
+import { type RepairReport, repairPage, runsByTrust } from "./repair-page.ts";
 
 interface Verified extends VerifiedHere {
   here: string;
@@ -69,8 +69,8 @@ export function writeReport(
 }
 
 /** ": 5 on cp1; 2 by the words of w1, w2" */
-function whoSays(runs: Parameters<typeof byBelief>[0]): string {
-  const { ours, others } = byBelief(runs);
+function whoSays(runs: Parameters<typeof runsByTrust>[0]): string {
+  const { ours, others } = runsByTrust(runs);
   const phrase = (some: typeof runs, words: string) =>
     some.length > 0 ? [`${some.length} ${words} ${listed([...new Set(some.map(({ node }) => node))])}`] : [];
   const parts = [...phrase(ours, "on"), ...phrase(others, "by the words of")];

@@ -4,19 +4,19 @@
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
-import { isOwnEtcd, type Peer, SOON, shownAt } from "../etcd/peers.ts";
+import { isOwnEtcd, type Peer, SOON, servedCertificateAt } from "../etcd/peers.ts";
 import { askAboutStrangers } from "../etcd/unheard.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster-before.ts";
-import { guestsOf } from "../facts/endpoint.ts";
+import { floatingAddresses } from "../facts/endpoint.ts";
 import type { KnownNode } from "../facts/known-node.ts";
 import { apiEndpoint, controlPlaneNames } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { type Node, routedAddress } from "../node/node.ts";
 import type { KubeletFlags } from "../node/started-with.ts";
-import { canonicalIp, endpointUrl, hostAndPort, hostsSaid, isWithin } from "../pki/addresses.ts";
+import { canonicalIp, endpointUrl, hostAndPort, isWithin, namedHosts } from "../pki/addresses.ts";
 import { infoOf, signedBy } from "../pki/certificate.ts";
 import { shownSoon } from "../pki/served.ts";
 import { say } from "../run.ts";
@@ -35,7 +35,7 @@ export async function newPlace(
   const { addresses, hostName } = machine;
   const { cluster, node, data } = found;
   const old = oldAddress(node, data);
-  const routed = old === undefined ? undefined : await routedAddress(old, guestsOf(found));
+  const routed = old === undefined ? undefined : await routedAddress(old, floatingAddresses(found));
   const address = newAddress(found, { addresses, given: given.address, routed });
   const moved = old === address ? "as before" : `it was at ${old}`;
   say(`${node.name} at ${address} (${moved}), on the host ${hostName}`);
@@ -57,7 +57,7 @@ interface Here {
  */
 export function newAddress(found: Content, { addresses, given, routed }: Here): string {
   const { cluster, node, data } = found;
-  const isGuest = guestsOf(found);
+  const isGuest = floatingAddresses(found);
   const old = oldAddress(node, data);
   const alike = addresses.map(canonicalIp).filter((ip) => old === undefined || isIP(ip) === isIP(old));
   if (given !== undefined) refuseAddress(given, { alike, old });
@@ -73,7 +73,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Here): 
         hint: `${again({ address: "IP" })}: another address of this machine`,
       });
   const others = cluster.nodes.filter(({ name }) => name !== node.name);
-  const claims = others.find((one) => hostsSaid(one).includes(chosen));
+  const claims = others.find((one) => namedHosts(one).includes(chosen));
   const owner = others.find(({ places }) => places.includes(chosen));
   // any kubelet may claim an address, but this machine has it
   if (claims && !owner && chosen !== old)
@@ -202,7 +202,7 @@ function members(data: EtcdData): Asked[] {
  */
 async function answerOf(asked: Asked, cluster: Cluster): Promise<Answer> {
   if (asked.isEtcd) {
-    const shown = await shownAt(asked, cluster, SOON);
+    const shown = await servedCertificateAt(asked, cluster, SOON);
     const unproved = shown.shows === "nothing" ? "nobody" : "unproved";
     return { ...asked, ...shown, by: isOwnEtcd(shown) ? "the old one" : unproved };
   }

@@ -38,7 +38,7 @@ import {
 } from "./new-member.ts";
 
 /** From etcd's documentation: more than a cluster writes in a week, at 1,500 a second. */
-export const BUMP = 1_000_000_000;
+export const REVISION_BUMP = 1_000_000_000;
 
 interface Place {
   dir: string;

@@ -6,7 +6,7 @@ import { again, command, inLines } from "../again.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
-import { lostHere, namerOf, thereWhen } from "../facts/lost-files.ts";
+import { flagOfLostFile, lostHere, restoredWhen } from "../facts/lost-files.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { Fail, Refused } from "../fail.ts";
 import { containers } from "../node/containers.ts";
@@ -33,7 +33,7 @@ export async function sayLostFiles(cp: ControlPlaneNode) {
   if (lost.length === 0) return;
   for (const file of lost)
     say(
-      `${thereWhen(file) ?? "lost, and only a copy brings it back"}: ${file.path} (${namerOf(file)}): without it ${file.without}`,
+      `${restoredWhen(file) ?? "lost, and only a copy brings it back"}: ${file.path} (${flagOfLostFile(file)}): without it ${file.without}`,
     );
   const mounted = mountedFiles((await processesHere(cp.node)).own, lost).map(({ path }) => path);
   const others = believedPeers(cp.cluster, cp).map(({ name }) => name);

@@ -163,7 +163,7 @@ function keyPem(key: KeyObject): string {
 }
 
 /** Says how, where only an earlier one was found. Errors: Fail where several can be the one in use. */
-export function refuseRivals(foundKeys: FoundKeys) {
+export function refuseCompetingKeys(foundKeys: FoundKeys) {
   const [rivals = []] = foundKeys.rivals();
   const earlier = foundKeys.missing().flatMap((wanted) => foundKeys.foundOf(wanted));
   for (const one of earlier)

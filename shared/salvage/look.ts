@@ -15,7 +15,7 @@ import { readEvidence } from "../facts/evidence.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import { isNotForParts, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import type { PartialFacts } from "../facts/node-facts.ts";
-import { unreadRows } from "../facts/read-by-pods.ts";
+import { unreadCertRows } from "../facts/read-by-pods.ts";
 import { isExternalCa, isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
@@ -29,7 +29,7 @@ import { shell } from "../shell-line.ts";
 import { lostConfigs } from "./disk/encryption-config.ts";
 import { nothingFound } from "./disk-search.ts";
 import { searchBeside } from "./folders-beside.ts";
-import { FoundKeys, refuseRivals } from "./found-keys.ts";
+import { FoundKeys, refuseCompetingKeys } from "./found-keys.ts";
 import { searchFolder } from "./keys-in-copies.ts";
 import { processesHere } from "./memory-search.ts";
 import type { Brought } from "./put-back.ts";
@@ -114,7 +114,7 @@ function neverHere({ data, cluster }: PartialFacts, home: EtcdHome, node?: Node)
   const names = isNotKubeadms(home) && !etcdCaOf(home) ? ["etcd/ca"] : [];
   if (externalCa) names.push("ca");
   if (externalSigner) names.push("sa");
-  return [...names, ...unreadRows(data, cluster, node).map((name) => certRow(name).file)];
+  return [...names, ...unreadCertRows(data, cluster, node).map((name) => certRow(name).file)];
 }
 
 /**
@@ -141,7 +141,7 @@ async function thisNode(): Promise<Node | undefined> {
 /**
  * The next command if all that matters is here; else says what is lost. `notFound`: places where it really looked.
  * `moveToRescue`: other keys are moved out of the way. `question`: a choice that a person has to make. Errors: as
- * `refuseRivals`; the question.
+ * `refuseCompetingKeys`; the question.
  */
 export function nextAfterSalvage(
   salvage: Salvage,
@@ -154,7 +154,7 @@ export function nextAfterSalvage(
     here.cluster === undefined &&
     lookAtControlPlaneNode(here.etcd, undefined, here.certificatesDir).cluster !== undefined;
   const { notFound, moveToRescue, question } = searched;
-  refuseRivals(foundKeys);
+  refuseCompetingKeys(foundKeys);
   if (question) throw question;
   const lost = foundKeys.missing().filter(({ shared }) => shared);
   const files = lost.map(({ keyFile }) => keyFile).join(", ");

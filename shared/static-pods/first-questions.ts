@@ -25,14 +25,14 @@ interface AskedNode {
 const answers = new WeakMap<AskedNode, Promise<FirstAnswer>>();
 
 /** Its certificate in PEM. Errors: as `servedPem`. */
-export async function firstShown(cp: AskedNode): Promise<string> {
+export async function firstServedCertificate(cp: AskedNode): Promise<string> {
   const { shown } = await firstAnswer(cp);
   if (shown.status === "rejected") throw shown.reason;
   return shown.value;
 }
 
 /** Milliseconds that other questions may take, together; 0: it is deaf. */
-export async function leftToAsk(cp: AskedNode): Promise<number> {
+export async function millisecondsLeftToAsk(cp: AskedNode): Promise<number> {
   return (await firstAnswer(cp)).left;
 }
 

@@ -6,7 +6,7 @@
  * that still knows names by hand. It is kept in the rescue folder before the server ends.
  */
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
-import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-before.ts";
+import { certificatesBefore, namesByHand, servedCertificateCopy } from "../facts/names-before.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
 import { refuseFixed } from "../files/file-system.ts";
@@ -25,7 +25,7 @@ import { servedPem } from "../pki/served.ts";
 import { mode, say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
 import { changedOnNode, sayFilesNamed } from "./files-named.ts";
-import { firstShown } from "./first-questions.ts";
+import { firstServedCertificate } from "./first-questions.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { SERVERS, wantedManifests } from "./wanted-manifests.ts";
 import { mustIssue, toWrite, type Work } from "./work.ts";
@@ -56,7 +56,7 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, coming: 
     say(`warning: ${lacks.message}, and part 2 stops there. Before it: ${lacks.hint}`);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.pki));
-  const has = await preflight({ ...comingHere(cp, work), imagesLater });
+  const has = await preflight({ ...podsToRun(cp, work), imagesLater });
   const changes = await changesOf(cp, steps);
   const { files, stops } = changes;
   const runsOn = cp.facts.externalEtcd !== undefined && !unitRestarts;
@@ -138,7 +138,7 @@ export async function beforeServersStop(
   const { files, stops } = changes;
   const later = changes.isReduced ? STOPS_LATER : undefined;
   if (files.length + stops.length === 0 && !isFull) return later && say(later);
-  const has = await preflight({ ...comingHere(cp, work), part: 2, imagesLater, isFull });
+  const has = await preflight({ ...podsToRun(cp, work), part: 2, imagesLater, isFull });
   sayScreen(cp, { stops: stopsOfServers(changes), later, files, has });
 }
 
@@ -180,7 +180,7 @@ function keepsKubelet({ node, facts }: ControlPlaneNode): boolean {
 }
 
 /** Before part 1, the pods as they will run. */
-export function comingHere(cp: ControlPlaneNode, work: Work): Coming {
+export function podsToRun(cp: ControlPlaneNode, work: Work): Coming {
   const pods = work.pods.map(({ name, next }) => ({ name, manifest: next }));
   return { cp, part: 1, pods, imagesLater: undefined, isFull: cp.data.isFull };
 }
@@ -215,7 +215,7 @@ function sayScreen(cp: ControlPlaneNode, { keys = [], stops, later, files, has }
 }
 
 /** Only what the cluster's CA has signed counts, so whoever answers there decides nothing. */
-export async function keepShown(cp: ControlPlaneNode) {
+export async function keepServedCertificate(cp: ControlPlaneNode) {
   const row = certRow("apiserver");
   const { facts, rescue } = cp;
   if (exists(certPath(row, facts.certificatesDir))) return;
@@ -224,7 +224,7 @@ export async function keepShown(cp: ControlPlaneNode) {
   const names = namesByHand(shown, row, cp);
   if (names.length === 0) return;
   const note = `the API server shows it; it is for ${names.join(", ")}, too, which kubeadm-config does not have`;
-  writeFile(shownCopy(rescue, row, facts), shown[0]!, { mode: 0o600, folderMode: 0o700, note });
+  writeFile(servedCertificateCopy(rescue, row, facts), shown[0]!, { mode: 0o600, folderMode: 0o700, note });
 }
 
 /**
@@ -234,7 +234,9 @@ export async function keepShown(cp: ControlPlaneNode) {
 async function shownHere(cp: ControlPlaneNode): Promise<string[] | undefined> {
   const { advertiseAddress: host, bindPort } = cp.facts;
   const look = async () => {
-    const [shown] = await Promise.allSettled([mode.dryRun ? firstShown(cp) : servedPem(host, bindPort)]);
+    const [shown] = await Promise.allSettled([
+      mode.dryRun ? firstServedCertificate(cp) : servedPem(host, bindPort),
+    ]);
     if (shown.status === "fulfilled") return [shown.value];
     // without the file none can begin to listen
     const nobody = (shown.reason as NodeJS.ErrnoException).code === "ECONNREFUSED";

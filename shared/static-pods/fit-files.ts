@@ -14,7 +14,7 @@
  */
 
 import { caIsNew } from "../facts/ca-copies.ts";
-import { madeFiles } from "../facts/lost-files.ts";
+import { filesMadeByParts } from "../facts/lost-files.ts";
 import { certificatesBefore } from "../facts/names-before.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { copyToRescue } from "../files/file-tree.ts";
@@ -49,7 +49,7 @@ interface PodUser {
 }
 
 function readersOf(pods: Pods, certificatesDir: string): Map<string, Reader[]> {
-  const made = madeFiles({ certificatesDir });
+  const made = filesMadeByParts({ certificatesDir });
   const readers = new Map<string, Reader[]>();
   for (const { name, manifest } of pods) {
     const user = userOf(manifest);
@@ -126,7 +126,7 @@ const FLAGS: Record<string, Record<string, Ca>> = {
 
 /** The current CA takes the place of the old one in each such file; other CAs stay. Returns the paths written. */
 export function fitNamedCas(cp: ControlPlaneNode, pods: Pods): string[] {
-  const made = madeFiles(cp.facts);
+  const made = filesMadeByParts(cp.facts);
   const written = new Set<string>();
   for (const { name, manifest } of pods)
     for (const [flag, ca] of Object.entries(FLAGS[name] ?? {})) {

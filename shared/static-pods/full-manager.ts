@@ -16,7 +16,7 @@ import { otherControlPlanes } from "../facts/other-control-planes.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { full, isReduced, managerIsReduced } from "../manifests/repair-changes.ts";
+import { isReduced, managerIsReduced, withAllControllers } from "../manifests/repair-changes.ts";
 import { waitingPath } from "../manifests/waiting-path.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
@@ -43,7 +43,7 @@ export async function fullControllerManager(
   const now = readManifest(path) ?? readManifest(waitingPath(path));
   if (!now)
     throw new Fail(`There is no "${path}"`, { hint: "run part 2 first: ./bunw scripts/02-control-plane.ts" });
-  const manifest = full(now);
+  const manifest = withAllControllers(now);
   if (manifest === now && exists(path)) return say(`unchanged ${path}: nothing in it is reduced`);
   // one in full takes pods that are not ready out of their Services
   const when = await endpointsToWaitFor(api, restarted);

@@ -7,13 +7,13 @@ import { command } from "../again.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
-import { lacksItsLink, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
+import { lacksItsLink, strangeFolder, strangeFolderText } from "../facts/usual-folder.ts";
 import { attempt, Fail } from "../fail.ts";
 import { isLink, moveToRescue } from "../files/file-tree.ts";
 import { exists, pointLink, readText, stat } from "../files/files.ts";
 import { isBelow } from "../files/root.ts";
 import { hostFiles } from "../manifests/command.ts";
-import { linksUsualDir, manifestPath, takeAway } from "../manifests/on-disk.ts";
+import { linksUsualDir, manifestPath, setManifestAside } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { wasDuringRun } from "../node/kept-run.ts";
@@ -152,7 +152,7 @@ async function holdServers(cp: ControlPlaneNode, wanted: readonly WantedManifest
   if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver"))
     return;
   const held = names.filter((name) => wanted.some((one) => one.name === name));
-  for (const name of held) takeAway(cp, name);
+  for (const name of held) setManifestAside(cp, name);
   if (held.length > 0) say(`${held.join(", ")}: wait for their certificates; part 2 brings them back`);
 }
 
@@ -179,7 +179,7 @@ export async function linkUsualDir(cp: ControlPlaneNode) {
 function moveStrangeFolder(cp: ControlPlaneNode): boolean {
   const strange = strangeFolder({ ...cp, certificatesDir: cp.facts.certificatesDir }, cp.node);
   if (!strange) return false;
-  say(saidOfFolder(strange));
+  say(strangeFolderText(strange));
   if (strange.neededFor) {
     say(`unchanged ${strange.path}: "${strange.neededFor}" is read there`);
     return false;

@@ -12,11 +12,11 @@ import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { hostOf, placeOf } from "../etcd-location/reach-etcd.ts";
-import { madeFiles } from "../facts/lost-files.ts";
+import { filesMadeByParts } from "../facts/lost-files.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { list, readKeptJson, writeFile } from "../files/files.ts";
 import { hostFiles, podFlags } from "../manifests/command.ts";
-import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { manifestAsItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import { LAST_JOIN_CONFIG, rescueFolders } from "../node/rescue-folder.ts";
@@ -63,7 +63,7 @@ export function keepLostNode(
   const pods = mirrors.map((mirror) => ({
     name: mirror.name,
     file: `${folder}/${mirror.name}.yaml`,
-    manifest: asItRan(manifestFromMirrorPod(mirror.pod, name), mirror.pod).manifest,
+    manifest: manifestAsItRan(manifestFromMirrorPod(mirror.pod, name), mirror.pod).manifest,
   }));
   for (const { file, manifest } of pods)
     keep(file, manifestText(manifest), `as it was on ${name}, from its mirror pod`);
@@ -289,7 +289,7 @@ function namesAddress(node: LostNode, { manifest }: LostNode["pods"][number]): b
 /** Files that the API server here needs and that kubeadm does not make on a new node. */
 function filesToCopy({ node, facts }: ControlPlaneNode): string[] {
   const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
-  const made = madeFiles(facts);
+  const made = filesMadeByParts(facts);
   const paths = (manifest ? hostFiles(manifest) : []).flatMap(({ type, namedBy, path }) =>
     type === "File" && namedBy.startsWith("--") && !made.has(path) ? [path] : [],
   );

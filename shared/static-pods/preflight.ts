@@ -21,7 +21,7 @@ import { manifestPath } from "../manifests/on-disk.ts";
 import { hasImage } from "../node/containers.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { refuseUnfitKubelet } from "../node/systemctl-kubelet.ts";
-import { endWords, keepOwn, wordsOf } from "../node/words.ts";
+import { endSavedOptions, savedOptionsOf, saveForThisNode } from "../node/words.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { unreadable, userOf } from "./fit-files.ts";
@@ -118,15 +118,15 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Look
   const where = (isPresent: boolean) =>
     lookups.filter(({ is }) => is === isPresent).map(({ image }) => image);
   const [missing, here] = [where(false), where(true)];
-  endWords(({ option, value }) => option === "images-later" && here.includes(value), "it is here");
-  const later = wordsOf("images-later").map(({ value }) => value);
+  endSavedOptions(({ option, value }) => option === "images-later" && here.includes(value), "it is here");
+  const later = savedOptionsOf("images-later").map(({ value }) => value);
   if (missing.length === 0)
     return lookups.every(({ is }) => is) ? { has: `the images of ${pods.length} static pods` } : {};
   const named = missing.map(
     (image) => `"${image}" (${[...new Set(images.get(image)!.map(({ name }) => name))].join(", ")})`,
   );
   const message = `image ${named.join(", ")} is not on this node`;
-  if (imagesLater) keepOwn("images-later", missing, { on: cp.node.name });
+  if (imagesLater) saveForThisNode("images-later", missing, { on: cp.node.name });
   if (imagesLater || missing.every((image) => later.includes(image)))
     return { warns: `${message}; the kubelet pulls it, or the static pod does not start` };
   return { refuses: missingImages(message, missing, part) };

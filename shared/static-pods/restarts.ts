@@ -37,7 +37,7 @@ import { isServerOf, servedPem } from "../pki/served.ts";
 import { act, mode, say } from "../run.ts";
 import { COMM, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
-import { firstShown } from "./first-questions.ts";
+import { firstServedCertificate } from "./first-questions.ts";
 import { readableStaticPods, SERVERS, type StaticPod } from "./wanted-manifests.ts";
 
 /**
@@ -175,7 +175,7 @@ async function worksStill(cp: ControlPlaneNode, { id }: Container, server: (type
 async function worksHere(cp: ControlPlaneNode, server: (typeof SERVERS)[number]): Promise<boolean> {
   if (server !== "kube-apiserver") return leadsHere(cp, server);
   const { advertiseAddress: host, bindPort, certificatesDir } = cp.facts;
-  const shows = () => (mode.dryRun ? firstShown(cp) : servedPem(host, bindPort));
+  const shows = () => (mode.dryRun ? firstServedCertificate(cp) : servedPem(host, bindPort));
   const hint = shell`crictl ps -a --name ${server}; crictl logs ID`;
   const what = `${endpointUrl(host, bindPort)} to show its certificate`;
   const pem = await inTime(what, shows, { seconds: 30, hint });

@@ -7,14 +7,20 @@ import { keepUnproved, ofNamespace, type Unproved } from "../evidence/sources.ts
 import { caIsNew } from "../facts/ca-copies.ts";
 import { caExpiryIfKubeletsAreSilent } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-file.ts";
-import { lostFiles, madeFiles, withStored } from "../facts/lost-files.ts";
+import { filesMadeByParts, lostFiles, withStored } from "../facts/lost-files.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import type { UnprovedPod } from "../manifests/mirror-pods.ts";
-import { endWaiting, isKubeadms, manifestName, manifestText, secondManifests } from "../manifests/on-disk.ts";
+import {
+  isKubeadms,
+  manifestName,
+  manifestText,
+  secondManifests,
+  settleWaitingManifest,
+} from "../manifests/on-disk.ts";
 import {
   checksByOldSaKey,
   fitOldSaKey,
@@ -66,7 +72,7 @@ export function restoreManifests(
  * rescue folder.
  */
 function isStartable(one: FoundManifest, cp: ControlPlaneNode): boolean {
-  const lost = lostFiles([one], madeFiles(cp.facts));
+  const lost = lostFiles([one], filesMadeByParts(cp.facts));
   if (lost.length === 0 || !one.trouble) return true;
   const { name, manifest, source, remark, path } = one;
   const waiting = `${cp.rescue.dir}/${name}.yaml`;
@@ -87,7 +93,7 @@ function restore(one: FoundManifest, cp: ControlPlaneNode): boolean {
   const inPlace = kept && at === path ? stat(at)?.modified : undefined;
   const next = adapted(name, one.next, cp, inPlace);
   if (next === kept) {
-    endWaiting(cp, name, manifest.metadata.namespace);
+    settleWaitingManifest(cp, name, manifest.metadata.namespace);
     const before = `; it differs from the manifest before the repair: ${differences.join(" ")}`;
     say(`unchanged ${path}${differences.length > 0 ? before : ""}`);
     return at !== path;
@@ -101,7 +107,7 @@ function restore(one: FoundManifest, cp: ControlPlaneNode): boolean {
     notes.push(`${has ? "with" : "without"} sa-old.pub as a second key for service-account tokens`);
   if (!kept) for (const words of one.corrections) say(`${name}: ${words}`);
   const isNew = writeFile(path, manifestText(next), { folderMode: 0o700, note: notes.join(", ") });
-  endWaiting(cp, name, manifest.metadata.namespace);
+  settleWaitingManifest(cp, name, manifest.metadata.namespace);
   return isNew;
 }
 
@@ -150,7 +156,7 @@ export function restoreOthers(cp: ControlPlaneNode, servers: readonly WantedMani
 
 /** Before certificates are written. Errors: as `restoreManifests`; Refused if a file is lost that no step makes. */
 export function refuseLostFiles(cp: ControlPlaneNode, pods: readonly FoundManifest[], starts: Starts) {
-  const made = madeFiles(cp.facts);
+  const made = filesMadeByParts(cp.facts);
   refuseLost(neededBy(pods, cp, { made, starts }), cp, Refused);
 }
 

@@ -22,7 +22,7 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { noteUnfinished } from "../this-run.ts";
 import { inTime, waitFor } from "../wait-for.ts";
-import { leftToAsk } from "./first-questions.ts";
+import { millisecondsLeftToAsk } from "./first-questions.ts";
 
 type Place = Pick<ControlPlaneNode, "node">;
 
@@ -108,7 +108,10 @@ export async function proveOldSaKeys(
 }
 
 /** They read it only once. Returns when; undefined if there were none. In a dry run they are only said to stop. */
-export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): Promise<Date | undefined> {
+export async function restartWithSaKey(
+  { facts, node }: ControlPlaneNode,
+  api: Api,
+): Promise<Date | undefined> {
   if (facts.externalSigner) return undefined;
   const own = publicKeysIn(saPubText(facts.certificatesDir) ?? "").map(serviceAccountKeyId);
   const published = await orStarting(() => publishedKeys(api));
@@ -130,9 +133,12 @@ export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): 
 export async function foreseeSaKey(cp: ControlPlaneNode) {
   if (cp.facts.externalSigner) return;
   const isLeft = (await saKeyHolders(cp.node)).some(({ name }) => name === "kube-apiserver");
-  const left = isLeft ? await leftToAsk(cp) : 0;
+  const left = isLeft ? await millisecondsLeftToAsk(cp) : 0;
   if (left > 0)
-    await attemptLater(async () => takeUpSaKey(cp, (await adminClient(cp.facts)).within(left)), undefined);
+    await attemptLater(
+      async () => restartWithSaKey(cp, (await adminClient(cp.facts)).within(left)),
+      undefined,
+    );
 }
 
 async function saKeyHolders(node: ControlPlaneNode["node"]): Promise<Container[]> {

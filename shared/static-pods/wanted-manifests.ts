@@ -15,7 +15,7 @@ import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { hostFiles, podFlags } from "../manifests/command.ts";
-import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { manifestAsItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import {
   findMirrorPods,
   findStaticPods,
@@ -30,7 +30,7 @@ import type { Manifest, PodSpec } from "../objects/objects.ts";
 import { asMoved, canonicalIp } from "../pki/addresses.ts";
 import { examine, type State } from "../pki/examine.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { startWithout, withFlagsBack } from "./without-files.ts";
+import { restoreFlags, startWithout } from "./without-files.ts";
 
 export interface WantedManifest {
   name: string;
@@ -85,7 +85,7 @@ export function wantedManifests(
     name,
     source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
     remark,
-    ...asItRan(manifestFromMirrorPod(pod, cp.node.name), pod, ran),
+    ...manifestAsItRan(manifestFromMirrorPod(pod, cp.node.name), pod, ran),
   }));
   for (const name of names ?? SERVERS) {
     if (manifests.some((wanted) => wanted.name === name) || readManifest(whereIs(manifestPath(cp, name))))
@@ -101,7 +101,7 @@ export function wantedManifests(
   const pki = cp.facts.certificatesDir;
   return manifests.map((one) => {
     if (one.name !== "kube-apiserver") return one;
-    const before = withFlagsBack(fitOldSaKey(one.manifest, pki));
+    const before = restoreFlags(fitOldSaKey(one.manifest, pki));
     return { ...one, before, manifest: startWithout(before, cp) };
   });
 }
@@ -118,7 +118,7 @@ export function manifestFromPeer(
   for (const peer of believedPeers(cluster, { node })) {
     const mirror = findMirrorPods(data, peer.name).find((pod) => pod.name === name);
     if (!mirror) continue;
-    const { manifest: theirs, corrections } = asItRan(
+    const { manifest: theirs, corrections } = manifestAsItRan(
       manifestFromMirrorPod(mirror.pod, peer.name),
       mirror.pod,
     );

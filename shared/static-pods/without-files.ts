@@ -12,7 +12,13 @@ import { join } from "node:path";
 import { again, command, inLines, type Todo } from "../again.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import type { LostFile } from "../facts/lost-file.ts";
-import { hasStandIn, isConfigOfKubelet, startWithoutFlag, stopsAll, thereWhen } from "../facts/lost-files.ts";
+import {
+  hasStandIn,
+  isConfigOfKubelet,
+  restoredWhen,
+  startWithoutFlag,
+  stopsAll,
+} from "../facts/lost-files.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail, type Refused } from "../fail.ts";
 import { freeName } from "../files/file-tree.ts";
@@ -25,7 +31,7 @@ import { kubeadmsConfig } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import type { SavedOption } from "../node/words.ts";
-import { endWords, pathsGivenUp, wordsOf } from "../node/words.ts";
+import { endSavedOptions, pathsGivenUp, savedOptionsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { mode, say } from "../run.ts";
@@ -167,7 +173,7 @@ export function keepBefore(
 }
 
 /** The same object where none comes back. */
-export function withFlagsBack(manifest: Manifest): Manifest {
+export function restoreFlags(manifest: Manifest): Manifest {
   const paths = named(manifest).map(({ path }) => path);
   const missing = pathsGivenUp().filter((path) => exists(path) && !paths.includes(path));
   if (missing.length === 0) return manifest;
@@ -209,9 +215,9 @@ export function endGivenUp({ node }: { node: Node }) {
   const paths = manifest ? named(manifest).map(({ path }) => path) : [];
   const isBack = ({ option, files = [] }: SavedOption) =>
     option === "start-without" && files.every((path) => exists(path) && paths.includes(path));
-  for (const { value, files = [] } of wordsOf("start-without").filter(isBack))
+  for (const { value, files = [] } of savedOptionsOf("start-without").filter(isBack))
     for (const path of files) told({ what: "flag", did: "back", flag: `--${value}`, path });
-  endWords(isBack, "its file and its flag are back");
+  endSavedOptions(isBack, "its file and its flag are back");
 }
 
 /** Takes the place of a lost audit policy, so that the API server starts and records something. */
@@ -255,7 +261,7 @@ export function refuseLost(
 ): LostFile[] {
   const lost = all.filter(stopsAll);
   for (const file of all.filter(({ kind }) => kind === "socket"))
-    say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
+    say(`${file.path}: ${restoredWhen(file)}; without it ${file.without}`);
   if (lost.length === 0) return all.filter((file) => hasStandIn(file) || file.stored);
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
   const files = lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ");
@@ -272,7 +278,7 @@ const SAME_CA =
 /** Nobody is sent to a machine that is gone, as the operator said, and to one whose keys are lost only with a doubt. */
 function whoHas(others: readonly string[]): { names: string[]; note: string } {
   const isSaid = (option: "lost" | "without" | "lost-on", name: string) =>
-    wordsOf(option).some(({ value }) => value === name);
+    savedOptionsOf(option).some(({ value }) => value === name);
   const reachable = others.filter((name) => !isSaid("lost", name) && !isSaid("without", name));
   const names = reachable.filter((name) => !isSaid("lost-on", name));
   if (names.length > 0) return { names, note: `${names.join(", ")}: usually the same on these nodes` };

@@ -12,10 +12,10 @@ import { namesBefore } from "../facts/names-before.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
-import { isOlderRelease, mainContainer, podFlags, shownWord } from "../manifests/command.ts";
+import { isOlderRelease, mainContainer, podFlags, printableArgument } from "../manifests/command.ts";
 import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
-import { full, signedDifferences } from "../manifests/repair-changes.ts";
+import { signedDifferences, withAllControllers } from "../manifests/repair-changes.ts";
 import { type Container, containers } from "../node/containers.ts";
 import type { ContainerSpec, Manifest } from "../objects/objects.ts";
 import {
@@ -186,7 +186,7 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
   const path = manifestPath(cp, one.name, one.manifest.metadata.namespace);
   const at = whereIs(path);
   const now = usableManifest(at, one.manifest);
-  const differences = now ? differencesOf(full(now), full(one.manifest)) : [];
+  const differences = now ? differencesOf(withAllControllers(now), withAllControllers(one.manifest)) : [];
   const isOlder = () =>
     one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made && !isNewerEtcd(now!, one, cp);
   const isStale = differences.length > 0 && (isOlder() || lacksFlagsAlone(now!, one));
@@ -197,7 +197,7 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
 
 function lacksFlagsAlone(now: Manifest, { before, manifest }: WantedManifest): boolean {
   const back = before ? flagsToComeBack(now, manifest) : [];
-  return back.length > 0 && differencesOf(full(now), withoutFlags(manifest, back)).length === 0;
+  return back.length > 0 && differencesOf(withAllControllers(now), withoutFlags(manifest, back)).length === 0;
 }
 
 /**
@@ -227,7 +227,7 @@ function differencesOf(now: Manifest, before: Manifest): string[] {
 }
 
 function wordsOf({ name = "", command = [], args = [], image }: Partial<ContainerSpec> = {}): string[] {
-  return [...[...command, ...args].map((word) => shownWord(word, name)), `image=${image}`];
+  return [...[...command, ...args].map((word) => printableArgument(word, name)), `image=${image}`];
 }
 
 /** The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the old one. */

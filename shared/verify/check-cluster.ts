@@ -13,9 +13,9 @@ import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { podTrust, saKeyIsNew } from "../facts/sa-key.ts";
 import { attempt } from "../fail.ts";
-import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { manifestAsItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { manifestDifferences, withoutOldSaKey } from "../manifests/repair-changes.ts";
-import { type SavedOption, saidAt, wordsOf } from "../node/words.ts";
+import { type SavedOption, savedAtText, savedOptionsOf } from "../node/words.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
 import { asMoved } from "../pki/addresses.ts";
 import { trustsCa } from "../pki/certificate.ts";
@@ -28,8 +28,8 @@ import { apiServerBundles, namespacesWithOldCa } from "../workloads/root-ca.ts";
 import {
   byHand,
   type Group,
-  leftOver,
-  reportedOf,
+  podsStillWaiting,
+  reportedOwners,
   resumeCommands,
   staleGroups,
 } from "../workloads/stale-pods.ts";
@@ -60,7 +60,7 @@ export async function* trustChecks(
     if (text === undefined) return "not there: nobody joins by it";
     return trustsCa(caIn(text), caPem) ? CURRENT : { failed: "another CA" };
   });
-  const [word] = wordsOf("start-without").filter(({ value }) => value === "service-account-key-file");
+  const [word] = savedOptionsOf("start-without").filter(({ value }) => value === "service-account-key-file");
   // if sa.key is new as well, any of the old tokens may be its predecessor's
   const givenUp = word && !saKeyIsNew(cp) ? word : undefined;
   try {
@@ -83,7 +83,7 @@ function tokenAnswer(
   if (trust.oldSaPub && tokens.isCurrent(secret, { ...trust, saPub: trust.oldSaPub }))
     return { warning: "of the old key: accepted until retire takes sa-old.pub out" };
   if (givenUp && tokens.holdsCa(secret, trust))
-    return { warning: `${saidAt(givenUp)}: refused while the key that signed it is given up` };
+    return { warning: `${savedAtText(givenUp)}: refused while the key that signed it is given up` };
   return { failed: "does not verify, or holds another CA" };
 }
 
@@ -99,12 +99,12 @@ export async function* podChecks(
   const trust = podTrust(cp);
   const all = await staleGroups(api, caPem, trust);
   const groups = ofPods(all, (pod) => !isOn(pod, away));
-  const stale = leftOver(groups, trust.since);
+  const stale = podsStillWaiting(groups, trust.since);
   const onAway = ofPods(all, (pod) => isOn(pod, away)).flatMap(({ owners }) => owners);
   yield check("pods-fresh", () => {
     if (stale.later.length > 0)
       return { failed: listed(stale.later.map(label)), mend: resumeCommands(stale) };
-    const reported = reportedOf(groups);
+    const reported = reportedOwners(groups);
     if (reported.length > 0)
       return { warning: listed(reported.map(label)), mend: byOperator(reported).join("; ") };
     const rest = stale.skipped.length > 0 ? "none but those skipped" : "none";
@@ -194,7 +194,7 @@ function podAnswer(
     ({ metadata, spec }) => metadata.name === `${pod.name}-${name.toLowerCase()}` && spec.nodeName === name,
   );
   const now =
-    mirror && attempt(() => asItRan(manifestFromMirrorPod(mirror, name), mirror).manifest, undefined);
+    mirror && attempt(() => manifestAsItRan(manifestFromMirrorPod(mirror, name), mirror).manifest, undefined);
   if (!now) return { state: "missing", failed: back };
   const lasting = (manifest: Manifest) => withoutOldSaKey(manifest, cp.facts.certificatesDir);
   const oldManifest = JSON.parse(asMoved(JSON.stringify(pod.manifest), moved)) as Manifest;

@@ -9,27 +9,27 @@ import type { KubeObject } from "../api/kube-object.ts";
 import { clockAhead, nodeLeases } from "../api/leases.ts";
 import { type Answer, type CheckRow, check, isWell } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
-import { SOON, shownAt, showsOtherCa } from "../etcd/peers.ts";
+import { SOON, servedCertificateAt, showsOtherCa } from "../etcd/peers.ts";
 import { hasNewKeys } from "../facts/ca-copies.ts";
 import type { KnownNode } from "../facts/known-node.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { machinesOn } from "../facts/typed-options.ts";
 import { inParallel } from "../in-parallel.ts";
-import { pathsGivenUp, type SavedOption, saidAt } from "../node/words.ts";
+import { pathsGivenUp, type SavedOption, savedAtText } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
 import { askKubeletPort, servingByCa } from "../workers/node-status.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
-export async function seenNodes(api: KubeApi, since: Date, away: readonly string[] = []) {
+export async function nodesWithLeases(api: KubeApi, since: Date, away: readonly string[] = []) {
   const leases = new Map(
     (await api.list<NodeObject>("/api/v1/nodes")).map((nodeObject) => [nodeObject.metadata.name, nodeObject]),
   );
   return { there: leases, ...(await nodeLeases(api, [...leases.keys()], { since, notAwaited: away })) };
 }
 
-type NodesRead = Awaited<ReturnType<typeof seenNodes>>;
+type NodesRead = Awaited<ReturnType<typeof nodesWithLeases>>;
 
 /**
  * Concurrent questions to nodes, each to one kubelet: with the API's own, fewer than the connections that
@@ -90,7 +90,7 @@ function* nodeRows(
 
 async function awayAnswer(node: KnownNode, word: SavedOption, cp: ControlPlaneNode): Promise<Answer> {
   const { name, controlPlane, claimed } = node;
-  if ((await machinesOn([node])).length === 0) return { warning: saidAt(word) };
+  if ((await machinesOn([node])).length === 0) return { warning: savedAtText(word) };
   const files = pathsGivenUp().map((path) => path.slice(1));
   const fetch = `${onOther(name, shell`tar -C / -cf - ${files}`)} | ${shell`tar -C / -xpkf - ${files}`}`;
   const lines: string[] = [];
@@ -100,7 +100,7 @@ async function awayAnswer(node: KnownNode, word: SavedOption, cp: ControlPlaneNo
       lines.push(`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`);
     // etcd has a new CA since: this only selects the line
     const [host] = claimed.ips;
-    const isOld = host && showsOtherCa(await shownAt({ host, port: 2380 }, cp.facts, SOON));
+    const isOld = host && showsOtherCa(await servedCertificateAt({ host, port: 2380 }, cp.facts, SOON));
     const [pack, parts] = [
       `here ${command("hand-over pack")}`,
       `${command("01-etcd")}, ${command("02-control-plane")}`,
@@ -111,7 +111,7 @@ async function awayAnswer(node: KnownNode, word: SavedOption, cp: ControlPlaneNo
       lines.push(`there ${parts}`, `only if a key is missing there, before that: ${pack}, there ${unpack}`);
   }
   return {
-    warning: `${saidAt(word)}. Its machine is on again, and its kubelet renews no Lease: ${lines.join("; ")}`,
+    warning: `${savedAtText(word)}. Its machine is on again, and its kubelet renews no Lease: ${lines.join("; ")}`,
   };
 }
 

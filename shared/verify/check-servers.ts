@@ -9,7 +9,7 @@ import type { LEADERS } from "../api/kube-object.ts";
 import { allRenewals, isFresh, leaderNow } from "../api/leases.ts";
 import { type Answer, type CheckRow, check, dated } from "../checks/check.ts";
 import { askOthers, howMany } from "../etcd/identity.ts";
-import { turnedAway } from "../etcd/unheard.ts";
+import { accessRefusal } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { etcdClient, type LiveMember } from "../etcd-location/client.ts";
 import { endedAt } from "../etcd-location/living-etcd.ts";
@@ -91,7 +91,7 @@ async function unlessTurnedAway(
 ): Promise<Answer> {
   const answer = await attemptLater(ask);
   if (!(answer instanceof Fail)) return answer;
-  const why = await turnedAway(cp, answer);
+  const why = await accessRefusal(cp, answer);
   if (why && (await undefinedOnTimeout(api.ready())))
     return { differs: `not asked: ${why.message}. It lives: the API server is ready` };
   throw answer;

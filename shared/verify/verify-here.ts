@@ -28,7 +28,7 @@ import { otherControlPlanes } from "../facts/other-control-planes.ts";
 import { casOfApiServer } from "../facts/read-by-pods.ts";
 import { keptRepair } from "../facts/repair.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
-import { IN_ROWS, withWords } from "../facts/typed-options.ts";
+import { IN_ROWS, withSavedOptions } from "../facts/typed-options.ts";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
@@ -41,7 +41,7 @@ import { clientText } from "../node/kubelet-config.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { endedConf } from "../node/systemctl-kubelet.ts";
-import { endWords, endWordsOf, wordsOf } from "../node/words.ts";
+import { endSavedOptions, endSavedOptionsOf, savedOptionsOf } from "../node/words.ts";
 import { certInfo, day, infoOf, isValidNow, signedBy, trustedKeys } from "../pki/certificate.ts";
 import { clusterCa, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { kubeconfigRows, ROOTS, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -58,7 +58,7 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { workersPods } from "../workers/own-pods.ts";
 import { heldIn, rescuedFiles } from "../workloads/left-to-do.ts";
 import { podChecks, returnedChecks, trustChecks } from "./check-cluster.ts";
-import { nodeChecks, seenNodes, type WellAnswers } from "./check-nodes.ts";
+import { nodeChecks, nodesWithLeases, type WellAnswers } from "./check-nodes.ts";
 import { serverChecks, withoutAdmin } from "./check-servers.ts";
 
 interface HowToVerify {
@@ -119,15 +119,15 @@ interface Noted {
 
 function endAnswered(cp: ControlPlaneNode) {
   const places = new Set(cp.endpoint.witnesses.map(({ place }) => place));
-  if (places.size < 2) endWords(({ option }) => option === "endpoint", "all that name a place agree");
+  if (places.size < 2) endSavedOptions(({ option }) => option === "endpoint", "all that name a place agree");
   if (inManifest(cp).some(holdsData))
-    endWords(({ option }) => option === "etcd-data", "etcd's manifest names it");
+    endSavedOptions(({ option }) => option === "etcd-data", "etcd's manifest names it");
 }
 
 function awayFrom(cp: ControlPlaneNode, without: readonly string[]) {
   endAnswered(cp);
-  const leftOut = withWords({ without }, cp, { mayBeDeleted: true, shown: IN_ROWS });
-  return wordsOf("without").filter(({ value }) => leftOut.without.includes(value));
+  const leftOut = withSavedOptions({ without }, cp, { mayBeDeleted: true, shown: IN_ROWS });
+  return savedOptionsOf("without").filter(({ value }) => leftOut.without.includes(value));
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: Noted) {
@@ -162,9 +162,9 @@ async function wholeCluster(
   const saPub = cp.facts.externalSigner ? undefined : tokenKeys(cp);
   await checks.add(trustChecks(cp, api, { caPem, saPub, oldSaPub: oldSaKeys(pki).join("") }));
   const names = away.map(({ value }) => value);
-  const nodes = await seenNodes(api, trustedSince(cp), names);
-  endWordsOf([...nodes.there.keys()].filter((name) => !nodes.notRenewed.includes(name)));
-  endWords(({ option, value }) => option === "lost" && !nodes.there.has(value), "its Node is deleted");
+  const nodes = await nodesWithLeases(api, trustedSince(cp), names);
+  endSavedOptionsOf([...nodes.there.keys()].filter((name) => !nodes.notRenewed.includes(name)));
+  endSavedOptions(({ option, value }) => option === "lost" && !nodes.there.has(value), "its Node is deleted");
   await checks.add(await nodeChecks(cp, api, nodes, { caPem, well, away }));
   await checks.add(returnedChecks(cp, api));
   await checks.add(podChecks(cp, api, caPem, new Set(nodes.notRenewed), podsBefore(cp, nodes)));
@@ -175,7 +175,10 @@ async function wholeCluster(
 }
 
 /** Workers' static pods, from before the repair. */
-function podsBefore(cp: ControlPlaneNode, { there, notRenewed }: Awaited<ReturnType<typeof seenNodes>>) {
+function podsBefore(
+  cp: ControlPlaneNode,
+  { there, notRenewed }: Awaited<ReturnType<typeof nodesWithLeases>>,
+) {
   const repair = keptRepair(cp);
   const pods = repair && workersPods({ ...cp, data: repair.data }, notRenewed);
   if (!pods || pods instanceof Fail) return [];

@@ -21,7 +21,7 @@ import { gone } from "../files/untrusted-file.ts";
 import { BACKUP_MARK, backupState } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders, STASH } from "../node/rescue-folder.ts";
-import { meanings, openWords, wordsOf } from "../node/words.ts";
+import { meanings, openSavedOptions, savedOptionsOf } from "../node/words.ts";
 import { typed } from "../options.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -107,7 +107,7 @@ function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   for (const rescue of rescueFolders()) {
     const isInUse = dataFrom === rescuedEtcd(rescue);
     const last = isInUse ? ": the last thing to go, the scripts read their facts here" : "";
-    add(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${keepWhile(openWords(rescue))}`);
+    add(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${keepWhile(openSavedOptions(rescue))}`);
   }
   const ours = list(MARKS).filter((name) => name.startsWith(".kube-pki-repair-"));
   const notes = ours.map((name) => `${MARKS}/${name}`).filter((path) => path !== BACKUP_MARK);
@@ -125,7 +125,7 @@ function onThisNode(node: string, dataFrom?: string): ToDelete[] {
 /** The kit's folder is memory of its own, and everything in it is removed with it. */
 export function kits(kit = KIT): ToDelete {
   // who comes back needs it
-  const back = meanings([...wordsOf("without"), ...wordsOf("start-without")]);
+  const back = meanings([...savedOptionsOf("without"), ...savedOptionsOf("start-without")]);
   const secrets = [
     ...secretFiles(kit).map(({ name }) => name),
     ...(existsSync(join(kit, "token.d")) ? ["token.d"] : []),
@@ -144,7 +144,7 @@ function keepWhile(open: readonly string[]): string {
 /** `names`: nodes that took part in the repair. Left-overs there show only there. */
 function onOtherNodes(names: readonly string[]): ToDelete[] {
   const line = `rm -rf /root/kube-pki-repair-* ${NEW_SA_KEY_MARK}`;
-  const keep = keepWhile([...new Set(rescueFolders().flatMap(openWords))]);
+  const keep = keepWhile([...new Set(rescueFolders().flatMap(openSavedOptions))]);
   const why = `unknown from here: ${command("05-verify")} there says what it is${keep}`;
   return names.length > 0 ? [{ on: listed(names), command: line, why }] : [];
 }

@@ -13,10 +13,10 @@ import { allRenewals, mayBeAlive, nodeLeases } from "../api/leases.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { controllerOf } from "../facts/pod-trust.ts";
-import { machinesOn, saidBefore } from "../facts/typed-options.ts";
+import { machinesOn, nodesAwayBefore } from "../facts/typed-options.ts";
 import { Refused } from "../fail.ts";
 import { inParallel } from "../in-parallel.ts";
-import { endWords, isTyped, wordsOf } from "../node/words.ts";
+import { endSavedOptions, isTyped, savedOptionsOf } from "../node/words.ts";
 import type { Toleration } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { FEW, listed } from "../plain.ts";
@@ -30,7 +30,7 @@ import { countBack, listeningOn } from "./node-status.ts";
  * about it end. `gone`: their members are out of etcd. Errors: Refused if such a node, or one that this run's line
  * calls lost for good, is here: its Node would be deleted.
  */
-export async function reallyOut(
+export async function confirmLeftOut(
   cp: ControlPlaneNode,
   api: KubeApi,
   { gone = [], ...out }: LeftOut & { gone?: readonly string[] },
@@ -47,7 +47,7 @@ export async function reallyOut(
   const options = { onlyNew: true, since, listening, notAwaited };
   const { notRenewed } = await nodeLeases(api, names, options);
   const back = names.filter((name) => !notRenewed.includes(name));
-  const earlier = wordsOf("lost").flatMap((word) => (isTyped(word) ? [] : [word.value]));
+  const earlier = savedOptionsOf("lost").flatMap((word) => (isTyped(word) ? [] : [word.value]));
   const isSure = (name: string) => gone.includes(name) || !earlier.includes(name);
   const living = back.find((name) => out.lost.includes(name) && isSure(name));
   if (living)
@@ -70,17 +70,17 @@ function outInDryRun({ without, lost }: LeftOut, fresh: readonly string[]): Left
 }
 
 /** `open` counts a worker whose machine is on again: it is to join. Its kubelet renews no Lease before that. */
-export async function countOnAgain(
+export async function countReturningWorkers(
   { cluster }: Pick<ControlPlaneNode, "cluster">,
   { without, lost }: LeftOut,
 ): Promise<LeftOut> {
   const workers = cluster.nodes.filter(({ controlPlane }) => !controlPlane);
-  const away = saidBefore(workers, without);
+  const away = nodesAwayBefore(workers, without);
   const running = await machinesOn(away);
   for (const { name } of away.filter(({ name }) => !running.includes(name)))
     say(`${name} does not answer, and gets no token. Is it on? ${command("words", { back: [name] })}`);
   if (!mode.dryRun)
-    endWords(
+    endSavedOptions(
       ({ option, value }) => option === "without" && running.includes(value),
       "its machine is on again",
     );

@@ -31,7 +31,7 @@ import {
   sayDouble,
   servingObjection,
 } from "./csr-rules.ts";
-import { rivals } from "./identities.ts";
+import { competingWorkers } from "./identities.ts";
 import { FIRST_PAUSE, type Following, type Scene } from "./waiting-state.ts";
 
 /**
@@ -105,7 +105,7 @@ async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> 
   const identities = scene.identities!;
   const judge = () => notWaitedFor(scene, nodeAsking(csr)) ?? servingObjection(csr, identities);
   const why = judge();
-  const all = why === undefined ? [] : rivals(requestIn(csr)?.names ?? [], identities);
+  const all = why === undefined ? [] : competingWorkers(requestIn(csr)?.names ?? [], identities);
   if (all.length === 0 || all.length > RIVALS || !scene.casBefore) return why;
   const names = all.map(({ name }) => name);
   const nodesByName = { identities, cas: scene.casBefore };

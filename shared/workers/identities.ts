@@ -96,7 +96,7 @@ export function prove({ claims, byName }: Identities, name: string, values: read
 }
 
 /** The workers that claim one of these, if nothing decides between them, or a certificate that may be the older one. */
-export function rivals(
+export function competingWorkers(
   sans: readonly { type: string; value: string }[],
   identities: Identities,
 ): KnownNode[] {

@@ -23,7 +23,7 @@ import { otherControlPlanes } from "../facts/other-control-planes.ts";
 import { codeOf, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { inParallel } from "../in-parallel.ts";
-import { endWordsOf } from "../node/words.ts";
+import { endSavedOptionsOf } from "../node/words.ts";
 import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certInfo, infoOf, isValidNow, orUndefined } from "../pki/certificate.ts";
@@ -158,7 +158,7 @@ export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string
 
 export function countBack(names: readonly string[]) {
   for (const name of names) say(`${name}: it renews its Lease, so it is not left out`);
-  endWordsOf(names);
+  endSavedOptionsOf(names);
 }
 
 export function printSilentNodes({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {

@@ -5,7 +5,7 @@
  */
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { attempt, Fail } from "../fail.ts";
-import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { manifestAsItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { type MirrorPod, mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import { manifestText } from "../manifests/on-disk.ts";
 import { listed } from "../plain.ts";
@@ -35,7 +35,7 @@ export function workersPods(
 
 /** The manifest as its container ran it. Errors: Fail where it cannot be made. */
 export function workersManifest({ pod }: Pick<MirrorPod, "pod">, worker: string): string {
-  return manifestText(asItRan(manifestFromMirrorPod(pod, worker), pod).manifest);
+  return manifestText(manifestAsItRan(manifestFromMirrorPod(pod, worker), pod).manifest);
 }
 
 /** `named`: "w1/nginx-proxy". Errors: Fail where etcd's data has no such pod, or cannot be read. */

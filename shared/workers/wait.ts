@@ -28,15 +28,15 @@ import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { identitiesOf } from "./identities.ts";
 import { OF_WINDOWS, servingByCa } from "./node-status.ts";
 import {
-  comeBack,
   countAsBackWithoutCertificate,
   type Following,
-  noteOf,
+  markReturned,
   probePorts,
   type Return,
   type Scene,
   sayReturned,
   setScene,
+  waitingNote,
 } from "./waiting-state.ts";
 
 /** Milliseconds. */
@@ -178,7 +178,7 @@ async function allBack(scene: Scene, looked: Promise<unknown>) {
   const look = async () => {
     probePorts(scene);
     decideAgain(scene);
-    progress.show(expected.length - away.size, noteOf(scene));
+    progress.show(expected.length - away.size, waitingNote(scene));
     return away.size === 0 || (await tokenIsGone(scene));
   };
   const what = () => `${away.size} of ${expected.length} nodes to come back: ${namesOf(scene)}`;
@@ -222,6 +222,6 @@ async function followLeases(scene: Scene, { signal, onListed }: Following) {
     const node = scene.away.get(name);
     if (!node || (scene.whileTokenLasts && !isNew)) continue;
     node.renewsSince ??= Date.now();
-    if (!scene.serving) comeBack(scene, node);
+    if (!scene.serving) markReturned(scene, node);
   }
 }

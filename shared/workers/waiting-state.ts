@@ -98,13 +98,13 @@ export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
   };
 }
 
-export function comeBack({ away, expected, serving, progress }: Scene, { node }: Away, how?: string) {
+export function markReturned({ away, expected, serving, progress }: Scene, { node }: Away, how?: string) {
   if (!away.delete(node.name) || expected.length > FEW) return;
   const words = how ?? `back${serving ? ", serves with a certificate of the cluster's CA" : ""}`;
   progress.say(`${node.name}: ${words}   ${expected.length - away.size} / ${expected.length}`);
 }
 
-export function noteOf({ serving, approved, issued, refused }: Scene): string | undefined {
+export function waitingNote({ serving, approved, issued, refused }: Scene): string | undefined {
   if (!serving) return undefined;
   return `serving CSRs: ${formatNumber(approved)} approved, ${formatNumber(issued)} issued${refused.size > 0 ? `, ${formatNumber(refused.size)} not approved` : ""}`;
 }
@@ -112,7 +112,7 @@ export function noteOf({ serving, approved, issued, refused }: Scene): string | 
 export function sayReturned(scene: Scene) {
   const { expected, away, refused, doubles, unreachable, withoutCertificate, selfSigned } = scene;
   const back = `${formatNumber(expected.length - away.size)} of ${formatNumber(expected.length)} nodes are back`;
-  if (expected.length > FEW) say([back, noteOf(scene)].filter(Boolean).join("; "));
+  if (expected.length > FEW) say([back, waitingNote(scene)].filter(Boolean).join("; "));
   if (doubles.size > FEW)
     say(
       `WARNING: ${formatNumber(doubles.size - FEW)} more CSRs in the name of nodes that already have a certificate`,
@@ -185,14 +185,14 @@ export function countAsBackWithoutCertificate(scene: Scene, away: Away) {
   const { node, refused, approved, lastAnswer } = away;
   if (!refused && lastAnswer === "unreachable") {
     scene.unreachable.push(node.name);
-    return comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
+    return markReturned(scene, away, "back, but its port 10250 cannot be reached from here");
   }
   const reason = approved
     ? "its request is approved, and its certificate is not there yet"
     : "its port 10250 shows another certificate, and it asks for none";
   if (lastAnswer === "own") scene.selfSigned.push(node.name);
   else scene.withoutCertificate.push(`${node.name}: ${refused ? `${refused.csr}: ${refused.why}` : reason}`);
-  comeBack(scene, away, "back, without a serving certificate of the CA");
+  markReturned(scene, away, "back, without a serving certificate of the CA");
 }
 
 async function probe(scene: Scene, away: Away) {
@@ -204,7 +204,7 @@ async function probe(scene: Scene, away: Away) {
   });
   if (answer !== "serves") away.lastAnswer = answer;
   const isLongAgo = away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS;
-  if (answer === "serves") comeBack(scene, away);
+  if (answer === "serves") markReturned(scene, away);
   else if (answer === "own" || (answer === "unreachable" && isLongAgo))
     countAsBackWithoutCertificate(scene, away);
   else {

@@ -3,10 +3,10 @@
 import { lstatSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { command, type Todo } from "../again.ts";
-import { calledByApi } from "../api/api-error.ts";
+import { apiExtensions } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
-import { showsToday } from "../etcd-location/etcd-folders.ts";
+import { linksToCurrentData } from "../etcd-location/etcd-folders.ts";
 import { caEndedAt, holdersOf, managedNode } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { lastWritten } from "../facts/pod-trust.ts";
@@ -23,7 +23,7 @@ import {
   rescuedEtcd,
   rescuedLog,
   rescueFolders,
-  runsIn,
+  transcriptFolder,
   WORDS_FILE,
 } from "../node/rescue-folder.ts";
 import { type TrustedKeys, trustedKeys } from "../pki/certificate.ts";
@@ -32,7 +32,7 @@ import { listed } from "../plain.ts";
 import { fewLines } from "../progress.ts";
 import { byOperator, howToRestart, type Left, label, lineOf, type PodOwner } from "./pod-owners.ts";
 import { trustBundles } from "./root-ca.ts";
-import { type Chosen, reportedOf, resumeCommands } from "./stale-pods.ts";
+import { type Chosen, reportedOwners, resumeCommands } from "./stale-pods.ts";
 import { TEST_PODS } from "./test-pods.ts";
 import { tokenSecrets } from "./token-secrets.ts";
 
@@ -72,7 +72,7 @@ export function leftToDo(done: Done): string[] {
 }
 
 export function beforeRetire({ groups, later }: Chosen): Todo[] {
-  const held = reportedOf(groups).map(label);
+  const held = reportedOwners(groups).map(label);
   const called = `restart or end ${listed(held)} as 4.7 says (retire stops until then)`;
   return later.length === 0 && held.length > 0 ? [{ command: "", called }] : [];
 }
@@ -134,7 +134,7 @@ const ENDED_KUBECONFIGS =
 
 /** If a rescue folder shows the current data, nothing here tells whether this repair has replaced the CA. */
 function unknownBefore({ etcd }: Pick<ControlPlaneNode, "etcd">): string[] {
-  const rescue = rescueFolders().find((one) => showsToday(one, etcd));
+  const rescue = rescueFolders().find((one) => linksToCurrentData(one, etcd));
   if (!rescue) return [];
   return [
     `${rescuedEtcd(rescue)} is a link to the current data, no copy that was made before the repair. If the CA was replaced, ${OLD_KUBECONFIGS}`,
@@ -143,7 +143,7 @@ function unknownBefore({ etcd }: Pick<ControlPlaneNode, "etcd">): string[] {
 
 async function withOldCaBundle(api: KubeApi, oldCa: TrustedKeys): Promise<string[]> {
   const isOld = (pem: string) => !trustedKeys(pem).isDisjointFrom(oldCa);
-  const called = (await calledByApi(api)).filter(({ clients }) =>
+  const called = (await apiExtensions(api)).filter(({ clients }) =>
     clients.some(({ caBundle = "" }) => isOld(Buffer.from(caBundle, "base64").toString())),
   );
   const bundles = (await trustBundles(api)).filter(({ spec }) => isOld(spec.trustBundle));
@@ -160,7 +160,7 @@ export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
 /** Rescue folders that hold more than words and the transcripts of runs: somebody has to remove them. */
 export function rescuedFiles(): Rescue[] {
   return rescueFolders().filter((rescue) =>
-    list(rescue.dir).some((name) => ![basename(runsIn(rescue)), WORDS_FILE].includes(name)),
+    list(rescue.dir).some((name) => ![basename(transcriptFolder(rescue)), WORDS_FILE].includes(name)),
   );
 }
 
@@ -172,12 +172,12 @@ const LARGEST = 1 << 20;
 /** "etcd's data with all Secrets, 9 files with a private key or a token, 3 without". */
 export function heldIn(rescue: Rescue): string {
   const etcd = exists(rescuedEtcd(rescue));
-  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])].map((part) => part(rescue));
+  const parts = [transcriptFolder, ...(etcd ? [rescuedEtcd, rescuedLog] : [])].map((part) => part(rescue));
   const isOther = (path: string) => !parts.some((part) => isBelow(path, part));
   const files = filesBelow(rescue.dir).filter(isOther).toArray();
   const secret = files.filter(isSecret).length;
   const others = files.length - secret;
-  const runs = list(runsIn(rescue)).filter((name) => name.endsWith(".txt")).length;
+  const runs = list(transcriptFolder(rescue)).filter((name) => name.endsWith(".txt")).length;
   const transcripts = runs > 0 ? [`the transcripts of ${runs} run${runs === 1 ? "" : "s"}`] : [];
   if (!etcd && secret === 0)
     return `no key and no Secret, only ${listed([...new Set(files.map((path) => basename(path)).sort()), ...transcripts])}`;

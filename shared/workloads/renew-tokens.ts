@@ -39,7 +39,7 @@ import { shell } from "../shell-line.ts";
 import { exchangeManifest, waitForKeys } from "../static-pods/take-up.ts";
 import { waitFor } from "../wait-for.ts";
 import { byOperator } from "./pod-owners.ts";
-import { reportedOf, staleGroups } from "./stale-pods.ts";
+import { reportedOwners, staleGroups } from "./stale-pods.ts";
 import {
   ACCOUNT_NAME,
   accountUids,
@@ -273,7 +273,7 @@ async function holders(cp: ControlPlaneNode, api: KubeApi) {
   return {
     secrets: await liveAccounts(api, secrets),
     pods: pods.map(nameOf),
-    reported: reportedOf(groups),
+    reported: reportedOwners(groups),
     renewed: pods.filter(isRenewed).map(nameOf),
   };
 }

@@ -13,7 +13,7 @@ import { containerEnd } from "../facts/ended-container.ts";
 import type { ControlPlaneNode } from "../facts/node-facts.ts";
 import { MOUNT_LAG_MS, NOT_YET } from "../facts/pod-trust.ts";
 import { podTrust, tokenKeys } from "../facts/sa-key.ts";
-import { nodesToSkip, saveOptions, withWords } from "../facts/typed-options.ts";
+import { nodesToSkip, saveOptions, withSavedOptions } from "../facts/typed-options.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -25,7 +25,7 @@ import { fewLines, type LineOfMany, LinesOfMany, sayNames } from "../progress.ts
 import { mode, say, sayNoUndo } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { reallyOut } from "../workers/away.ts";
+import { confirmLeftOut } from "../workers/away.ts";
 import { canaries, removeLeftCanaries } from "./canaries.ts";
 import { PodLists } from "./evict.ts";
 import { type Left, label, lineOf, type PodOwner, withoutAway } from "./pod-owners.ts";
@@ -36,7 +36,7 @@ import {
   type Chosen,
   choose,
   type Group,
-  reportedOf,
+  reportedOwners,
   restartsOf,
   staleGroups,
   UNIT,
@@ -49,11 +49,11 @@ import type { SigningTrust } from "./token-secrets.ts";
  * thing that is not true, and what to do about it.
  */
 export async function readyForPart4(cp: ControlPlaneNode, typed: LeftOut) {
-  const named = withWords(typed, cp, { mayBeDeleted: true });
+  const named = withSavedOptions(typed, cp, { mayBeDeleted: true });
   const trust = trustHere(cp);
   refuseReduced(cp);
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
-  const out = await reallyOut(cp, api, await nodesToSkip(cp, named));
+  const out = await confirmLeftOut(cp, api, await nodesToSkip(cp, named));
   const nodeNames = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const names = cp.cluster.nodes.map(({ name }) => name).filter((name) => nodeNames.has(name));
   const nodes = names.filter((name) => !leftNames(out).includes(name));
@@ -141,7 +141,7 @@ export async function findStale(
   sayNames("skipped before, and restarted now", chosen.again.map(label));
   sayNames("later", chosen.later.map(label));
   sayNames("skipped by you", chosen.skipped.map(label));
-  sayNames("not restarted", reportedOf(groups).map(label));
+  sayNames("not restarted", reportedOwners(groups).map(label));
   return chosen;
 }
 

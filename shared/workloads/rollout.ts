@@ -24,7 +24,7 @@ import {
   waitingPods,
   whyNot,
 } from "./rollout-status.ts";
-import { type KeptFrom, publishRootCa } from "./root-ca.ts";
+import { type NamespacesWithoutCa, publishRootCa } from "./root-ca.ts";
 import { refuseDeafWebhook } from "./serving-pods.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
@@ -49,7 +49,7 @@ export interface Around {
   caPem: string;
   /** No new pod starts there, and none is waited for. */
   away: AwayNodes;
-  kept: KeptFrom;
+  kept: NamespacesWithoutCa;
   /** Shared by all that restart at the same time; unset: by none. */
   lists?: PodLists;
 }

@@ -77,7 +77,7 @@ const STILL_SECONDS = 60;
 const SYSTEM = "kube-system";
 
 /** Namespace → why its pods would not start with the current CA. */
-export type KeptFrom = ReadonlyMap<string, Fail>;
+export type NamespacesWithoutCa = ReadonlyMap<string, Fail>;
 
 /**
  * A pod that starts after that has the current CA at once; one that runs already, within a minute. The
@@ -86,7 +86,11 @@ export type KeptFrom = ReadonlyMap<string, Fail>;
  * whoever may write ConfigMaps in a namespace can make this one immutable, or write it back again and again:
  * in such a one nothing should restart, and these are returned.
  */
-export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trustsCa): Promise<KeptFrom> {
+export async function waitForRootCa(
+  api: KubeApi,
+  caPem: string,
+  has: Has = trustsCa,
+): Promise<NamespacesWithoutCa> {
   let [old, asked, bundles]: [string[], number, string[]] = [[], 0, []];
   let [fewest, moved] = [Number.POSITIVE_INFINITY, Date.now()];
   const outcome = async (): Promise<Outcome | undefined> => {

@@ -3,7 +3,7 @@
  * and whether a webhook would refuse a new pod.
  */
 
-import { calledByApi, DeafWebhook, pastWebhooks } from "../api/api-error.ts";
+import { apiExtensions, DeafWebhook, pastWebhooks } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, selects } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
@@ -162,7 +162,7 @@ export async function servingPods(
   pods: readonly RunningPod[],
 ): Promise<{ webhooks: Set<string>; apis: Set<string> }> {
   const serving = { webhooks: new Set<string>(), apis: new Set<string>() };
-  for (const { name: called, clients } of await calledByApi(api)) {
+  for (const { name: called, clients } of await apiExtensions(api)) {
     const uids = called.startsWith("APIService ") ? serving.apis : serving.webhooks;
     for (const { namespace, name } of clients.flatMap(({ service }) => service ?? [])) {
       const service = await api.find<Service>(

@@ -22,7 +22,7 @@ import {
 } from "../facts/pod-trust.ts";
 import { Fail, Refused } from "../fail.ts";
 import { inParallel } from "../in-parallel.ts";
-import { endWords, keepOwn, wordsOf } from "../node/words.ts";
+import { endSavedOptions, savedOptionsOf, saveForThisNode } from "../node/words.ts";
 import { trustsCa } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { formatNumber } from "../progress.ts";
@@ -252,22 +252,22 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
 
 /** `namespace/name`; they may have restarted since. */
 function skippedBefore(since: Date): string[] {
-  return wordsOf("skip").flatMap(({ value, at }) => (new Date(at) >= since ? [value] : []));
+  return savedOptionsOf("skip").flatMap(({ value, at }) => (new Date(at) >= since ? [value] : []));
 }
 
 /** Part 4 decides it each time. */
 export function rememberSkipped(skipped: readonly PodOwner[], on: string) {
   const names = skipped.map(ownerName);
   endSkips((name) => !names.includes(name));
-  keepOwn("skip", names, { on });
+  saveForThisNode("skip", names, { on });
 }
 
 function endSkips(isOver: (name: string) => boolean) {
-  endWords(({ option, value }) => option === "skip" && isOver(value), "nothing of it has to restart");
+  endSavedOptions(({ option, value }) => option === "skip" && isOver(value), "nothing of it has to restart");
 }
 
 /** Part 5 asks what restarts when part 4 runs again, and what the operator has kept out of it. */
-export function leftOver(groups: readonly Group[], since: Date): Waiting {
+export function podsStillWaiting(groups: readonly Group[], since: Date): Waiting {
   const owners = groups.flatMap(restartsOf);
   endSkips((name) => !owners.some((owner) => ownerName(owner) === name));
   const before = skippedBefore(since);
@@ -292,7 +292,7 @@ function namespacesOf(owners: readonly PodOwner[]): string[] {
   return [...new Set(owners.map(({ namespace }) => namespace))];
 }
 
-export function reportedOf(groups: readonly Group[]): PodOwner[] {
+export function reportedOwners(groups: readonly Group[]): PodOwner[] {
   return groups.flatMap(({ owners }) => owners.filter(({ restart }) => restart === "report"));
 }
 

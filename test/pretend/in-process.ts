@@ -4,7 +4,7 @@
  */
 import { spyOn } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
-import { nothingTyped } from "../../shared/node/words.ts";
+import { noTypedOptions } from "../../shared/node/words.ts";
 import { leavesNothing } from "../../shared/this-run.ts";
 import { onNode } from "./no-node.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
@@ -39,7 +39,7 @@ export async function lookAt<T>(
   using node = await pretendNode(options);
   await options.change?.(node);
   // what an earlier run of this process was told is not said here
-  nothingTyped();
+  noTypedOptions();
   using _variables = variablesHere({ ...node.env, KUBE_PKI_REPAIR_PATIENCE: "0.0005" });
   const said: string[] = [];
   const ears = (["error", "log"] as const).map((way) =>
@@ -48,7 +48,7 @@ export async function lookAt<T>(
   try {
     return await onNode(node.root, () => look(node, said));
   } finally {
-    nothingTyped();
+    noTypedOptions();
     leavesNothing();
     for (const ear of ears) ear.mockRestore();
   }

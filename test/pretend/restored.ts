@@ -3,10 +3,10 @@ import { readSnapshotData } from "../../shared/etcd-data/data.ts";
 import { hostPath } from "../../shared/files/files.ts";
 import { type OnlyMember, onlyMember } from "../../shared/restore/new-member.ts";
 import { checkSnapshotFile } from "../../shared/restore/snapshot-file.ts";
-import { BUMP, writeMember } from "../../shared/restore/write-data.ts";
+import { REVISION_BUMP, writeMember } from "../../shared/restore/write-data.ts";
 
 /** `bump`: how far the revision is raised. */
-export async function writeRestored(path: string, dir: string, member: OnlyMember, bump = BUMP) {
+export async function writeRestored(path: string, dir: string, member: OnlyMember, bump = REVISION_BUMP) {
   await checkSnapshotFile(path);
   using data = readSnapshotData(hostPath(path));
   await writeMember(onlyMember(member), data, { dir, peerUrl: member.peerUrl, from: path, bump });

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setRoot } from "../../shared/files/files.ts";
-import { nothingTyped } from "../../shared/node/words.ts";
+import { noTypedOptions } from "../../shared/node/words.ts";
 import { mode } from "../../shared/run.ts";
 import { leavesNothing, listenToRun } from "../../shared/this-run.ts";
 import { leaveNode } from "./no-node.ts";
@@ -29,7 +29,7 @@ export function sandbox(): Sandbox {
       mode.dryRun = false;
       listenToRun(undefined);
       leavesNothing();
-      nothingTyped();
+      noTypedOptions();
       leaveNode();
       rmSync(dir, { recursive: true });
     },

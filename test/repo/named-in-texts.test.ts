@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Glob } from "bun";
 import packageJson from "../../package.json" with { type: "json" };
-import { WORD_OPTIONS, type WordOption } from "../../shared/node/words.ts";
+import { SAVED_OPTION_NAMES, type SavedOptionName } from "../../shared/node/words.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 import { lineOf, type Source } from "./sources.ts";
@@ -96,7 +96,7 @@ test("each script, with its words and options, that a page, a hint or a --help n
 });
 
 /** By the word: the scripts that take it. They keep words, but for those of NOT_KEPT. */
-const SAID_ON: Record<WordOption, string> = {
+const SAID_ON: Record<SavedOptionName, string> = {
   without: "01-etcd 02-control-plane 03-join 03-workers 04-sa-tokens 05-verify move plan repair",
   lost: "02-control-plane 03-join 03-workers 04-sa-tokens join-again plan repair restore",
   "lost-on": "01-etcd 02-control-plane plan repair restore",
@@ -123,7 +123,7 @@ const NOT_KEPT = [
 ];
 
 test("each word of the operator is an option of the scripts that hear it, and these keep words", async () => {
-  for (const option of WORD_OPTIONS) {
+  for (const option of SAVED_OPTION_NAMES) {
     const takes = [...HELP].filter(([, help]) =>
       new RegExp(`^ {4}(--\\S+ \\S+, )?--${option} `, "m").test(help),
     );

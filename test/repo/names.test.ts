@@ -17,7 +17,18 @@ const EXPORTS = new Set(
    choiceOf refuseNoMember keepSaid leftOut writeBeside textsOfRoot markLine refusePairs foldersHere withLostEnv Word
    asWords writesClear requestLine takesClient gatherLines carryLines meetLine count newestOf expiredHolders broughtFor
    changeOf FOR_GOOD leadsInFull continueOthers stillNeeded ensureOptions leaves words saySilent nodesReturn unserved
-   Ready AGAIN seen known said isMeant`.split(/\s+/),
+   Ready AGAIN seen known said isMeant hear nothingTyped asSaid saidAt takeWords takeWordsOf keepOwn keepWords
+   keepPlaces openWords endWords endWordsOf wordsHere wordsOf wordOf withWord Spoken WordKind WordOption
+   WORD_OPTIONS withWords saidBefore onAgain takenOut afterTokenKey afterEtcd afterControlPlane
+   afterIdleOpen afterClose afterTokens afterRetire wayFrom shownAt shownBy heardAt standIn tellMembers
+   shownCopy firstShown leftToAsk keepShown comingHere ranHere turnedAway noUser EVEN_IF guestsOf
+   lateByWitnesses madeFiles thereWhen namerOf strangeNamed WithoutData unreadRows mostOf leftHere toldBy
+   notKept sayLeftBehind notInIt tellCarry tellKept asItRan shownWord takeAway endWaiting full saidSince
+   sayLeftNamed BUMP untold beginToTell countOnAgain reallyOut comeBack noteOf KeptFrom leftOver reportedOf
+   NEW_ONE refuseNoPart1 withFlagsBack runsIn Brings hostsSaid saidOfFolder saidIn nextOf notOfToday
+   showsToday todaysSaPub takeUpSaKey seenNodes keepRan lookedAt textBelow namesBelow wayTo rivals
+   refuseRivals byBelief whatStopped sayLeft calledByApi firstOf inArrows withWhatComes holdHere asIfGone
+   todosOf mayHaveMade`.split(/\s+/),
 );
 
 /** A name as it is declared: a value, a parameter, a property of a type, or what is taken out of an object. */

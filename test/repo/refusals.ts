@@ -86,7 +86,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "node-to-repair.ts refuseUnlessMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed; file-tree.ts refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; joining-worker.ts joiningTrouble; unheard.ts noUser",
+    of: "node-to-repair.ts refuseUnlessMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed; file-tree.ts refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; joining-worker.ts joiningTrouble; unheard.ts missingEtcdUser",
   },
   {
     shownBy: "assess.ts assess",
@@ -118,7 +118,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",
-    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson orStarting; kube-api.ts KubeApi; all-members.ts noClient proveSameData proveSameKeys refuseSignsOfLife; unheard.ts refuseLearner refuseNeverStarted; own-etcd.ts NO_CLIENT showsNothing; unheard.ts noAnswer; node-status.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; own-etcd.ts refuseOtherData; unit-files.ts refuseOtherCa; client.ts EtcdClient pieceIn; ensure.ts readSigner; wait.ts allBack watchNodesReturn",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson orStarting; kube-api.ts KubeApi; all-members.ts noClient proveSameData proveSameKeys refuseSignsOfLife; unheard.ts refuseLearner refuseNeverStarted; own-etcd.ts NO_CLIENT showsNothing; unheard.ts noAnswer; node-status.ts proveNodes refuseDeafLeases; away.ts confirmLeftOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts relayMember; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; own-etcd.ts refuseOtherData; unit-files.ts refuseOtherCa; client.ts EtcdClient pieceIn; ensure.ts readSigner; wait.ts allBack watchNodesReturn",
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",
@@ -126,7 +126,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",
-    of: "budget.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; wanted-keys.ts generation; keys-in-copies.ts searchFolder tooMany; file-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey nothingShows; processes.ts openMemory; put-back.ts questionOf; keys-in-copies.ts certificateKeyOf decrypt keyBytes",
+    of: "budget.ts Budget; disk.ts endedEarly; found-keys.ts refuseCompetingKeys; wanted-keys.ts generation; keys-in-copies.ts searchFolder tooMany; file-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey nothingShows; processes.ts openMemory; put-back.ts questionOf; keys-in-copies.ts certificateKeyOf decrypt keyBytes",
   },
   {
     why: "only drill and other scripts beside the repair, by a word of the same name",

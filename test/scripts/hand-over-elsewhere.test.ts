@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { main } from "../../scripts/hand-over.ts";
 import { readText, stat, writeFile } from "../../shared/files/files.ts";
-import { backupAnswer, notKept } from "../../shared/hand-over/backup-mark.ts";
+import { backupAnswer, whyNoBackup } from "../../shared/hand-over/backup-mark.ts";
 import { fingerprints } from "../../shared/hand-over/operators-bundle.ts";
 import { newPassphrase } from "../../shared/prompt.ts";
 import { onTerminal } from "../lab/checks/age-equal.ts";
@@ -89,10 +89,10 @@ describe("a bundle that only travels", () => {
   test("in the kit's folder is none either, wherever that is", () => {
     using _box = node();
     const kit = join(import.meta.dir, "../..");
-    expect(notKept(`${kit}/shared-keys.age`)).toBe(
+    expect(whyNoBackup(`${kit}/shared-keys.age`)).toBe(
       "it is in the kit's folder, which is removed after the repair",
     );
-    expect([notKept(`${kit}-keys.age`), notKept("/root/keys.age")]).toEqual([undefined, undefined]);
+    expect([whyNoBackup(`${kit}-keys.age`), whyNoBackup("/root/keys.age")]).toEqual([undefined, undefined]);
   });
 
   test("beside the file that opens it: unpack and pack say what to remove, each file in the way that its place needs", async () => {

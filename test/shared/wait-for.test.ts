@@ -1,7 +1,7 @@
 /** What a wait says while it waits. */
 import { afterEach, beforeEach, expect, jest, spyOn, test } from "bun:test";
 import { Fail, failOf } from "../../shared/fail.ts";
-import { beginToTell, listenToRun, type RunEvent } from "../../shared/this-run.ts";
+import { listenToRun, type RunEvent, startRunEvents } from "../../shared/this-run.ts";
 import { answered, sayWhile, waitFor } from "../../shared/wait-for.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
@@ -26,7 +26,7 @@ const lease = { seconds: 90, hint: "journalctl -u kubelet -n 50" };
 
 test("a wait of a second or more is told to the record of the run, for what it was; a short one is not", async () => {
   const heard: RunEvent[] = [];
-  beginToTell({ what: "run", script: "02-control-plane", version: "0.1.0", args: [] });
+  startRunEvents({ what: "run", script: "02-control-plane", version: "0.1.0", args: [] });
   listenToRun((event) => heard.push(event));
   try {
     await waitFor("nothing", () => true, lease);

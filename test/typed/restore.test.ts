@@ -8,7 +8,7 @@ import { readEtcdData } from "../../shared/etcd-data/data.ts";
 import { hostOf } from "../../shared/etcd-location/reach-etcd.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../shared/pki/issue.ts";
-import { BUMP } from "../../shared/restore/write-data.ts";
+import { REVISION_BUMP } from "../../shared/restore/write-data.ts";
 import { closedOnce } from "../pretend/closed-once.ts";
 import {
   ADDRESS,
@@ -85,7 +85,7 @@ test("a snapshot becomes etcd's data and the kubelet's files; what it holds is s
   expect(data.members.map(({ name, peerURLs }) => [name, peerURLs])).toEqual([
     ["m1", [`https://${ADDRESS}:2380`]],
   ]);
-  expect(data.revision).toBe(node.puts.length + 1 + BUMP);
+  expect(data.revision).toBe(node.puts.length + 1 + REVISION_BUMP);
   expect(data.keyCount).toBe(node.puts.length);
   expect(node.read("/var/lib/kubelet/config.yaml")).toBe(
     'serverTLSBootstrap: false\ncontainerRuntimeEndpoint: "unix:///run/containerd/containerd.sock"\n',
@@ -406,8 +406,8 @@ test("where later writes may be lost, the revision is raised, and clients of bef
   expect(stderr).toContain("its revision is raised, so that clients list all objects again");
   using before = readEtcdData(`${node.root}/mnt/cp1`);
   using data = readEtcdData(join(node.root, "var/lib/etcd"));
-  expect(data.revision).toBe(before.revision + BUMP);
-  expect(data.compactedRevision).toBe(before.revision + BUMP);
+  expect(data.revision).toBe(before.revision + REVISION_BUMP);
+  expect(data.compactedRevision).toBe(before.revision + REVISION_BUMP);
   expect([...data.list("")]).toEqual([...before.list("")]);
 });
 

@@ -15,7 +15,7 @@ import { may } from "../../evidence/sources.ts";
 import type { LostFile } from "../../facts/lost-file.ts";
 import { attempt, Fail } from "../../fail.ts";
 import { hostPath, readText } from "../../files/files.ts";
-import { gone, hostText, textBelow } from "../../files/untrusted-file.ts";
+import { gone, hostText, textInProcessRoot } from "../../files/untrusted-file.ts";
 import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
 import { COMM } from "../../shell-line.ts";
@@ -162,7 +162,7 @@ function firstMounted(
   isGood: (content: string) => boolean,
 ): FoundCopy[] {
   for (const { name, pid } of processes) {
-    const content = textBelow(pid, inside);
+    const content = textInProcessRoot(pid, inside);
     if (content && isGood(content)) return [{ path, content, from: `still mounted in ${name} (pid ${pid})` }];
   }
   return [];

@@ -9,7 +9,7 @@ import { appendFileSync, copyFileSync, mkdtempSync, readFileSync, rmSync, statSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { BUMP } from "../../../shared/restore/write-data.ts";
+import { REVISION_BUMP } from "../../../shared/restore/write-data.ts";
 import { writeRestored } from "../../pretend/restored.ts";
 import { buildGo } from "../machine/go-build.ts";
 import { fill, startEtcd } from "../machine/loopback-etcd.ts";
@@ -39,7 +39,7 @@ async function bench(gigabytes: number): Promise<string> {
       rmSync(`${folder}/${name}`, { recursive: true, force: true });
       return `${folder}/${name}`;
     };
-    const bump = ["--bump-revision", String(BUMP), "--mark-compacted"];
+    const bump = ["--bump-revision", String(REVISION_BUMP), "--mark-compacted"];
     const cluster = [
       "--name",
       "cp1",

@@ -19,7 +19,7 @@ import {
   writeAlone,
 } from "../../../shared/restore/lost-members-data.ts";
 import { membersDataIn } from "../../../shared/restore/several-members.ts";
-import { BUMP } from "../../../shared/restore/write-data.ts";
+import { REVISION_BUMP } from "../../../shared/restore/write-data.ts";
 import { run, silently } from "../../../shared/run.ts";
 import { FORMS, PAIRS, type Source, writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { purgeLog } from "../../pretend/write-wal.ts";
@@ -144,7 +144,7 @@ async function brought(
   const { isQuorum } = chooseData([found]);
   try {
     await silently(() =>
-      writeAlone(found, { dir: as.dataDir, peerUrl: as.peerUrl, bump: isQuorum ? 0 : BUMP }),
+      writeAlone(found, { dir: as.dataDir, peerUrl: as.peerUrl, bump: isQuorum ? 0 : REVISION_BUMP }),
     );
     checkPages(programs, `${as.dataDir}/member/snap/db`, `${what}, as written`);
     if (!isStarted) return undefined;

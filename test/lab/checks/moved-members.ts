@@ -5,7 +5,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { $ } from "bun";
-import { tellMembers } from "../../../shared/etcd/tell-members.ts";
+import { updatePeerUrls } from "../../../shared/etcd/tell-members.ts";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { EtcdClient, unlessSilent } from "../../../shared/etcd-location/client.ts";
 import { withMoved } from "../../../shared/etcd-location/reach-etcd.ts";
@@ -194,7 +194,7 @@ export async function tell(folder: string, name = "m2") {
     facts,
     node: { addresses: [address], kubelet: { staticPodPath: "/etc/kubernetes/manifests" } },
   } as unknown as ControlPlaneNode;
-  await tellMembers(cp);
+  await updatePeerUrls(cp);
   setRoot("/");
 }
 

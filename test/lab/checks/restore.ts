@@ -6,7 +6,7 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { BUMP } from "../../../shared/restore/write-data.ts";
+import { REVISION_BUMP } from "../../../shared/restore/write-data.ts";
 import { run, silently } from "../../../shared/run.ts";
 import { writeRestored } from "../../pretend/restored.ts";
 import { buildGo } from "../machine/go-build.ts";
@@ -64,7 +64,7 @@ async function oldCluster({ etcd, folder }: Tools) {
 }
 
 /** Restores into the member's folder. */
-async function restoreTo({ name, peerUrl, dataDir }: Member, snapshot: string, bump = BUMP) {
+async function restoreTo({ name, peerUrl, dataDir }: Member, snapshot: string, bump = REVISION_BUMP) {
   await silently(() => writeRestored(snapshot, dataDir, { name, peerUrl, token: TOKEN }, bump));
 }
 
@@ -74,7 +74,7 @@ async function besideEtcdutl({ etcd, etcdutl, folder }: Tools, snapshot: string)
   await restoreTo(ours, snapshot);
   const cluster = ["--initial-cluster", `cp1=${ours.peerUrl}`, "--initial-cluster-token", TOKEN];
   const urls = ["--name", "cp1", "--initial-advertise-peer-urls", ours.peerUrl];
-  const bump = ["--bump-revision", String(BUMP), "--mark-compacted", "--data-dir", theirs.dataDir];
+  const bump = ["--bump-revision", String(REVISION_BUMP), "--mark-compacted", "--data-dir", theirs.dataDir];
   const done = Bun.spawnSync([etcdutl, "snapshot", "restore", snapshot, ...cluster, ...urls, ...bump]);
   if (done.exitCode !== 0) throw new Fail(`etcdutl: ${done.stderr}`, { hint: "see above" });
   const [here, there] = [await answersOf(etcd, ours), await answersOf(etcd, theirs)];
@@ -145,7 +145,7 @@ async function watched(
     await using member = await startMember(etcd, at);
     return await watchFrom(member.url, revision + 1);
   };
-  const told = await watch("raised", BUMP);
+  const told = await watch("raised", REVISION_BUMP);
   const silent = await watch("plain", 0);
   if (told !== "compacted" || silent !== "missed")
     throw new Fail(`a watch from a later revision: ${told}; without the bump: ${silent}`, {

@@ -7,7 +7,7 @@ import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:f
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { attempt, attemptLater, Fail } from "../../../shared/fail.ts";
 import { isWhole, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
-import { BUMP } from "../../../shared/restore/write-data.ts";
+import { REVISION_BUMP } from "../../../shared/restore/write-data.ts";
 import { run, silently } from "../../../shared/run.ts";
 import { random } from "../../pretend/damage.ts";
 import { type Source, writeDamaged } from "../../pretend/damaged-etcd.ts";
@@ -135,7 +135,7 @@ async function comesBack(etcd: string, folder: string, { disk, truth, form, snap
   const kept = `${folder}/kept`;
   cpSync(disk, kept, { recursive: true });
   const alone = { ...memberAt(folder, `alone-${form.replaceAll(/\W/g, "")}`), name: found.own.name };
-  const bump = isWhole(found.last) ? 0 : BUMP;
+  const bump = isWhole(found.last) ? 0 : REVISION_BUMP;
   await silently(() => writeAlone(found, { dir: alone.dataDir, peerUrl: alone.peerUrl, bump }));
   using before = readEtcdData(alone.dataDir);
   await using started = await startMember(etcd, alone);

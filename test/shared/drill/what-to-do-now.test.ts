@@ -1,8 +1,8 @@
 /** What a drill tells to do while all is well: only what the drill has found, each as a line that runs. */
 import { expect, test } from "bun:test";
-import { todosOf } from "../../../shared/drill/rehearsed-repair.ts";
+import { shellLinesOf } from "../../../shared/drill/rehearsed-repair.ts";
 
-type Found = Parameters<typeof todosOf>[0];
+type Found = Parameters<typeof shellLinesOf>[0];
 const NOTHING: Found = { files: [], servers: [], lost: [], stops: [] };
 const file = (path: string, is: string, ...differences: string[]) => ({ path, is, differences });
 const lost = (path: string, kept: string, kind = "file") => ({ path, kept, kind });
@@ -91,7 +91,7 @@ test.each<[string, object, (string | RegExp)[]]>([
   ],
   ["a server that shows the same", { servers: [{ server: "etcd", path: "/c", differences: [] }] }, []],
 ])("%s", (_, found, expected) => {
-  const lines = todosOf({ ...NOTHING, ...found } as Found);
+  const lines = shellLinesOf({ ...NOTHING, ...found } as Found);
   expect(lines).toEqual(
     expected.map((one) => (typeof one === "string" ? one : expect.stringMatching(one))) as never,
   );

@@ -11,7 +11,7 @@ import {
   withControlPlanes,
   withNodeNames,
 } from "../../../shared/etcd-location/reach-etcd.ts";
-import { hear, nothingTyped } from "../../../shared/node/words.ts";
+import { noTypedOptions, useTypedOptions } from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import type { Objects } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
@@ -120,11 +120,11 @@ test.each<[string, Claims, string[], string[]]>([
 
 test("a member whose address others claim, too, is of the node that the operator names", async () => {
   const claims = { m1: M1, w1: { status: AT.w1, pod: AT.w1 }, w2: { status: AT.w1 } };
-  hear({ "control-plane": ["w1"] });
+  useTypedOptions({ "control-plane": ["w1"] });
   try {
     expect(await named(claims)).toEqual({ names: ["m1", "w1"], nodeless: [] });
   } finally {
-    nothingTyped();
+    noTypedOptions();
   }
 });
 

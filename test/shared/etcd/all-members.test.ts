@@ -9,7 +9,7 @@ import {
   removeMembers,
   renewalSeconds,
 } from "../../../shared/etcd/all-members.ts";
-import { type Peer, shownBy } from "../../../shared/etcd/peers.ts";
+import { type Peer, readServedCertificate } from "../../../shared/etcd/peers.ts";
 import { etcdClient } from "../../../shared/etcd-location/client.ts";
 import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
 import { setRoot } from "../../../shared/files/files.ts";
@@ -217,7 +217,7 @@ test("a member that is said to be lost is not taken out while an etcd answers at
   }
   expect(refuse({ shows: "nothing", servedPem: undefined })).not.toThrow();
   const own = readFileSync(`${pki}/server.crt`, "utf8");
-  expect(refuse({ shows: shownBy(own, FACTS), servedPem: own }, "m2")).toThrow(
+  expect(refuse({ shows: readServedCertificate(own, FACTS), servedPem: own }, "m2")).toThrow(
     "m2 is not lost: its etcd answers at",
   );
 });

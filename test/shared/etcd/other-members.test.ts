@@ -1,6 +1,6 @@
 /** Whose etcd answers at a member's address. */
 import { expect, test } from "bun:test";
-import { shownAt, shownBy } from "../../../shared/etcd/peers.ts";
+import { readServedCertificate, servedCertificateAt } from "../../../shared/etcd/peers.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
@@ -24,14 +24,14 @@ test("a peer's certificate is ours by today's etcd CA, and by one that a script 
   writeFile(`${ASIDE}/peer.crt`, other!.cert);
   const shown = async (ca: typeof today) => {
     const { cert } = await issueLeaf(certRow("etcd-peer"), ca!, FACTS);
-    return shownBy(cert, FACTS);
+    return readServedCertificate(cert, FACTS);
   };
   expect(await Promise.all([today, before, other].map(shown))).toEqual([
     "ours",
     "of an older CA",
     "another's",
   ]);
-  const at = async () => (await shownAt({ host: ADDRESS, port: 2380 }, FACTS)).shows;
+  const at = async () => (await servedCertificateAt({ host: ADDRESS, port: 2380 }, FACTS)).shows;
   expect(await at()).toBe("nothing");
   using _deaf = serveDeaf(ADDRESS);
   expect(await at()).toBe("no certificate");

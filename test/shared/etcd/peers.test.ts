@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { refuseWhereOthersLive } from "../../../shared/etcd/other-members.ts";
-import { shownAt, shownBy, survey } from "../../../shared/etcd/peers.ts";
+import { readServedCertificate, servedCertificateAt, survey } from "../../../shared/etcd/peers.ts";
 import { placeOf } from "../../../shared/etcd-location/reach-etcd.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -24,7 +24,7 @@ test("an etcd whose certificate has expired is of our CA, but answers no member"
   const ours = { cert: cert!, key: key! };
   const another = await issueCa(certRow("etcd-ca"), FACTS);
   const shows = async (ca: typeof ours, now: Date) =>
-    shownBy((await issueLeaf(certRow("etcd-peer"), ca, FACTS, { now })).cert, FACTS);
+    readServedCertificate((await issueLeaf(certRow("etcd-peer"), ca, FACTS, { now })).cert, FACTS);
   expect(await shows(ours, new Date())).toBe("ours");
   expect(await shows(ours, new Date("2024-01-01"))).toBe("ours, expired");
   expect(await shows(another, new Date())).toBe("another's");
@@ -43,7 +43,13 @@ test("an etcd that refuses our certificate is silent for this one, though it sho
     const tls = { cert: cert!, key: key!, ca: trusted, requestCert: true, rejectUnauthorized: true };
     using server = Bun.serve({ hostname: "127.0.0.1", port: 0, tls, fetch: () => new Response() });
     const place = { host: "127.0.0.1", port: server.port! };
-    const peer = { id: "2", name: "m2", isLearner: false, ...place, ...(await shownAt(place, FACTS)) };
+    const peer = {
+      id: "2",
+      name: "m2",
+      isLearner: false,
+      ...place,
+      ...(await servedCertificateAt(place, FACTS)),
+    };
     const { silent } = await survey({ facts: FACTS, data: { members: [] } } as never, [peer]);
     return silent.map((one) => one.refuses);
   };
@@ -93,7 +99,7 @@ test("where API servers are the peers, a kubelet's serving certificate at an add
     elsewhere: { ca: ca.cert },
   };
   const shows = async (cn: string, by = ca) =>
-    shownBy((await issueLeaf({ ...row, cn }, by, FACTS)).cert, { ...FACTS, externalEtcd });
+    readServedCertificate((await issueLeaf({ ...row, cn }, by, FACTS)).cert, { ...FACTS, externalEtcd });
   expect(await shows("kube-apiserver")).toBe("ours");
   expect(await shows("system:node:w3")).toBe("another's");
   expect(await shows("kube-apiserver", await issueCa(certRow("ca"), FACTS))).toBe("another's");

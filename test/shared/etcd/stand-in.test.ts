@@ -1,7 +1,7 @@
 /** All machines have moved: whose old address the others are reached by. */
 import { expect, test } from "bun:test";
 import { createServer } from "node:net";
-import { heardAt, standIn } from "../../../shared/etcd/tell-members.ts";
+import { answeringOldAddresses, relayMember } from "../../../shared/etcd/tell-members.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { FACTS, healthyCp } from "../../pretend/cluster.ts";
@@ -26,10 +26,10 @@ const cp2 = await peer("cp2", "10.1.0.2", ["10.0.0.2"]);
 const withoutOld = await peer("cp1", "10.1.0.1", []);
 
 test("the first whose old address is nobody's, and whose certificate is for it", () => {
-  expect(standIn([cp1, cp2], MOVED, [])).toEqual({ peer: cp1, from: "10.0.0.1" });
-  expect(standIn([cp1, cp2], MOVED, ["10.0.0.1"])).toEqual({ peer: cp2, from: "10.0.0.2" });
-  expect(standIn([withoutOld, cp2], MOVED, [])).toEqual({ peer: cp2, from: "10.0.0.2" });
-  expect(standIn([{ ...cp1, servedPem: undefined }, cp2], MOVED, [])).toEqual({
+  expect(relayMember([cp1, cp2], MOVED, [])).toEqual({ peer: cp1, from: "10.0.0.1" });
+  expect(relayMember([cp1, cp2], MOVED, ["10.0.0.1"])).toEqual({ peer: cp2, from: "10.0.0.2" });
+  expect(relayMember([withoutOld, cp2], MOVED, [])).toEqual({ peer: cp2, from: "10.0.0.2" });
+  expect(relayMember([{ ...cp1, servedPem: undefined }, cp2], MOVED, [])).toEqual({
     peer: cp2,
     from: "10.0.0.2",
   });
@@ -46,7 +46,7 @@ test("an old address at which a machine answers today is not taken: it would be 
     [today, "10.1.0.2"],
   ]);
   const running = ["10.1.0.1", "10.1.0.2", "10.9.9.9"].map((host) => ({ host, port }));
-  expect(await heardAt(running, moved)).toEqual([answers]);
+  expect(await answeringOldAddresses(running, moved)).toEqual([answers]);
   machine.close();
 });
 
@@ -65,10 +65,10 @@ test.skipIf(!hasNetworks)(
   "a machine that says that nobody listens there is one, too; one that is nowhere is not",
   () => {
     const code = `
-    const { heardAt } = await import(${JSON.stringify(`${import.meta.dir}/../../../shared/etcd/tell-members.ts`)});
+    const { answeringOldAddresses } = await import(${JSON.stringify(`${import.meta.dir}/../../../shared/etcd/tell-members.ts`)});
     const moved = new Map([["10.66.1.1", "10.1.0.1"], ["10.66.1.2", "10.1.0.2"]]);
     const running = [...moved.values()].map((host) => ({ host, port: 2380 }));
-    console.log(JSON.stringify(await heardAt(running, moved)));`;
+    console.log(JSON.stringify(await answeringOldAddresses(running, moved)));`;
     const { stdout, stderr } = Bun.spawnSync([...inOwnNetwork, process.execPath, "-e", code]);
     expect([String(stdout).trim(), String(stderr)]).toEqual(['["10.66.1.1"]', ""]);
   },
@@ -83,5 +83,5 @@ test("where there is none it says so", () => {
     [[withoutOld], []],
     [[{ ...cp1, host: "10.9.9.9" }], []],
   ] as const)
-    expect(() => standIn(running, MOVED, taken)).toThrow("can be used for its machine");
+    expect(() => relayMember(running, MOVED, taken)).toThrow("can be used for its machine");
 });

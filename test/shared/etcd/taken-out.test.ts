@@ -1,7 +1,7 @@
 /** Which nodes were taken out of etcd: its own answers say so, and a silence says nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
-import { nodesToSkip, takenOut } from "../../../shared/facts/typed-options.ts";
+import { nodesToSkip, removedMembers } from "../../../shared/facts/typed-options.ts";
 import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT } from "../../pretend/etcd.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { MEMBER } from "../../pretend/node.ts";
@@ -16,7 +16,7 @@ async function out(anew: boolean, state: Partial<EtcdState> = {}): Promise<strin
     const key = [...keys.keys()].find((name) => name.endsWith("/minions/w2"))!;
     if (anew) keys.set(key, keys.get(key)!.replace(/"uid":"[^"]*"/, '"uid":"another"'));
     using _etcd = serveEtcd(root, { ...sameEtcd(stored), keys, ...state });
-    return await takenOut(await controlPlaneToRepair(undefined));
+    return await removedMembers(await controlPlaneToRepair(undefined));
   });
 }
 

@@ -5,7 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
-import { endLeftRelays, startRelay, tellMembers } from "../../../shared/etcd/tell-members.ts";
+import { endLeftRelays, startRelay, updatePeerUrls } from "../../../shared/etcd/tell-members.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
@@ -158,7 +158,7 @@ async function tell({ members, moved, run = [], dryRun = false, answers, leaderl
       for (const name of run) all.use(await serveMoved(node.root, state, PAIRS[name]));
       if (answers) all.use(Bun.serve({ hostname: at(32), port: 2380, fetch: () => new Response() }));
       mode.dryRun = dryRun;
-      const fail = await failOf(async () => tellMembers(await controlPlaneToRepair(undefined)));
+      const fail = await failOf(async () => updatePeerUrls(await controlPlaneToRepair(undefined)));
       mode.dryRun = false;
       return {
         at: state.members.map(({ peerURLs }) => Number(/(\d+):2380$/.exec(peerURLs!.join())![1])),

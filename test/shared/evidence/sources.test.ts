@@ -7,7 +7,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { shownBy } from "../../../shared/etcd/peers.ts";
+import { readServedCertificate } from "../../../shared/etcd/peers.ts";
 import { believedNames } from "../../../shared/etcd-data/members.ts";
 import { memberFolders, namesOf } from "../../../shared/etcd-location/etcd-candidates.ts";
 import { withDecryption } from "../../../shared/etcd-location/etcd-folders.ts";
@@ -27,12 +27,12 @@ import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
 import { exists } from "../../../shared/files/files.ts";
 import type { Bundle } from "../../../shared/hand-over/bundle.ts";
-import { checkOrigin, takeKubeletConfig, takeWordsOf } from "../../../shared/hand-over/place-keys.ts";
+import { checkOrigin, saveOptionsOfBundle, takeKubeletConfig } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
 import { ANSWER_SCHEMA } from "../../../shared/json-answer.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { newRescue } from "../../../shared/node/rescue-folder.ts";
-import { keepOwn, wordsHere } from "../../../shared/node/words.ts";
+import { savedOptionsHere, saveForThisNode } from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readSeen } from "../../../shared/plan/node-answers.ts";
@@ -212,7 +212,7 @@ async function isTaken(lock: LockKind, { by }: { by?: string } = {}): Promise<bo
   if (by)
     await quietly(async () => {
       newRescue();
-      keepOwn("restored", [by], { members: [], onDisk: true });
+      saveForThisNode("restored", [by], { members: [], onDisk: true });
     });
   const oldCaPem = by ? hisKeys.get("ca.crt")!.toString() : ca.cert;
   const here = { certificatesDir: DIR, asideDir: "/root/aside", cluster: { ...cluster, oldCaPem } };
@@ -229,7 +229,7 @@ const HIS_WORD = { option: "lost", value: "cp3", at: "2026-11-30T04:50:00Z", by:
 function isHeard(lock: LockKind): boolean {
   using _ = sandbox();
   const { manifest, files } = bundleOf(hisKeys);
-  takeWordsOf(
+  saveOptionsOfBundle(
     {
       files,
       manifest: { ...manifest!, made: new Date().toISOString(), words: [HIS_WORD] } as Bundle["manifest"],
@@ -237,7 +237,7 @@ function isHeard(lock: LockKind): boolean {
     { confirmed: undefined, lock },
     "cp2",
   );
-  return wordsHere().length > 0;
+  return savedOptionsHere().length > 0;
 }
 
 /** Whether a bundle's configuration of a kubelet is this node's afterwards. */
@@ -383,7 +383,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     facts: () => {
       using box = sandbox();
       write(`${box.dir}${DIR}/etcd/ca.crt`, ca.cert);
-      if (shownBy(his.cert, FACTS) !== "another's") return true;
+      if (readServedCertificate(his.cert, FACTS) !== "another's") return true;
       try {
         return new KubeApi({ server: "https://127.0.0.1:1", ca: "" }) !== undefined;
       } catch (err) {
@@ -430,7 +430,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
         hashes: ["h"],
         now: new Date(),
       });
-      return nodes.length + wordsHere().length > 0;
+      return nodes.length + savedOptionsHere().length > 0;
     },
   },
   "a folder that was there": {

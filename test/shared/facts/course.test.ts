@@ -3,14 +3,14 @@
  * are lost.
  */
 import { expect, test } from "bun:test";
-import { command, inArrows, inOneLine } from "../../../shared/again.ts";
+import { command, commandChain, inOneLine } from "../../../shared/again.ts";
 import {
   courseFrom,
   type RepairState,
   type Task,
   todoOfPart1,
   todosIfKeysAreLost,
-  wayFrom,
+  wholeRepairLine,
 } from "../../../shared/facts/course.ts";
 
 /** [damage, its tasks; here OWN is what every control plane node does]; alone, if not said otherwise. */
@@ -95,10 +95,10 @@ test("where keys are nowhere to be found, old tokens are kept valid before part 
 });
 
 test("the whole way in one line", () => {
-  expect(wayFrom(["ca", "sa"], "in tokens")).toBe(
+  expect(wholeRepairLine(["ca", "sa"], "in tokens")).toBe(
     "00-token-key → 01-etcd --new-cas → 02-control-plane → 03-workers → 04-sa-tokens → 05-verify",
   );
-  expect(inArrows([{ on: "cp2", command: command("00-assess --deep") }, todoOfPart1()])).toBe(
+  expect(commandChain([{ on: "cp2", command: command("00-assess --deep") }, todoOfPart1()])).toBe(
     "on cp2: 00-assess --deep → 01-etcd",
   );
 });

@@ -1,6 +1,12 @@
 /** Which files of static pods are lost, who names each, and what it means. */
 import { expect, test } from "bun:test";
-import { hasStandIn, lostFiles, namerOf, stopsAll, thereWhen } from "../../../shared/facts/lost-files.ts";
+import {
+  flagOfLostFile,
+  hasStandIn,
+  lostFiles,
+  restoredWhen,
+  stopsAll,
+} from "../../../shared/facts/lost-files.ts";
 import type { ContainerSpec, Volume } from "../../../shared/objects/objects.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -25,7 +31,7 @@ function pod(name: string, command: string[], volumes: Record<string, string> = 
 
 /** [path, who names it, kind] */
 const shown = (files: ReturnType<typeof lostFiles>) =>
-  files.map((file) => [file.path, namerOf(file), file.kind]);
+  files.map((file) => [file.path, flagOfLostFile(file), file.kind]);
 const API = "kube-apiserver";
 
 test.each<[string, Wanted, Record<string, string>, string[][]]>([
@@ -141,7 +147,7 @@ test.each<[string, Wanted[], string]>([
 ])("who serves a lost socket: %s", (_, others, served) => {
   using _box = sandbox();
   const [lost] = lostFiles([asks], new Set(), [asks, ...others]);
-  expect([lost!.kind, lost!.without, thereWhen(lost!), stopsAll(lost!)]).toEqual([
+  expect([lost!.kind, lost!.without, restoredWhen(lost!), stopsAll(lost!)]).toEqual([
     "socket",
     "kube-apiserver gets no answer from the plugin that serves it",
     `not there until ${served} runs`,
@@ -156,7 +162,7 @@ test.each([
 ])("what the loss of %s means", (flag, isPolicy, stops, without) => {
   using _box = sandbox();
   const [lost] = lostFiles([pod(API, [`${flag}=${OWN}/a`], { [OWN]: "DirectoryOrCreate" })], new Set());
-  expect([hasStandIn(lost!), stopsAll(lost!), lost!.without, thereWhen(lost!)]).toEqual([
+  expect([hasStandIn(lost!), stopsAll(lost!), lost!.without, restoredWhen(lost!)]).toEqual([
     isPolicy,
     stops,
     without,

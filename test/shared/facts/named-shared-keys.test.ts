@@ -6,7 +6,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { lookHere } from "../../../shared/assess/look-here.ts";
-import { strangeNamed } from "../../../shared/facts/named-shared-keys.ts";
+import { foreignKeyFlags } from "../../../shared/facts/named-shared-keys.ts";
 import { strangeFolder } from "../../../shared/facts/usual-folder.ts";
 import { flags } from "../../../shared/manifests/command.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -49,7 +49,7 @@ async function found(layout: Layout, ...changes: Change[]): Promise<string[]> {
   return await lookAt(LAYOUTS[layout], async ({ root }) => {
     for (const change of changes) change(root);
     const { node, partialFacts } = await lookHere(undefined);
-    return strangeNamed(partialFacts!, node, strangeFolder(partialFacts!, node)).map(
+    return foreignKeyFlags(partialFacts!, node, strangeFolder(partialFacts!, node)).map(
       ({ namedBy }) => namedBy,
     );
   });

@@ -34,10 +34,10 @@ test("the other control plane nodes are neither this one, nor workers, nor lost 
 
 test("after the old key of tokens: part 1 where its new key is not here yet, the other control plane nodes, part 2", () => {
   const carry = [{ command: "the scp lines above" }];
-  expect(line(...next.afterTokenKey({ saKeyIsHere: true, carry: [] }))).toBe(
+  expect(line(...next.todosAfterTokenKey({ saKeyIsHere: true, carry: [] }))).toBe(
     "./bunw scripts/02-control-plane.ts",
   );
-  expect(line(...next.afterTokenKey({ saKeyIsHere: false, carry }))).toBe(
+  expect(line(...next.todosAfterTokenKey({ saKeyIsHere: false, carry }))).toBe(
     "./bunw scripts/01-etcd.ts --new-cas, then the scp lines above, then ./bunw scripts/02-control-plane.ts",
   );
 });
@@ -45,7 +45,7 @@ test("after the old key of tokens: part 1 where its new key is not here yet, the
 describe("after part 1", () => {
   const peers = ["cp2", "cp3"];
   const after = (seen: Omit<next.EtcdSeen, "makesKeys"> & { makesKeys?: boolean }) =>
-    line(...next.afterEtcd({ makesKeys: false, ...seen }));
+    line(...next.todosAfterEtcd({ makesKeys: false, ...seen }));
 
   test("a single member goes on with part 2, whether it has made keys or not", () => {
     for (const newKeys of [true, false])
@@ -94,7 +94,7 @@ const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ig
 
 describe("after part 2", () => {
   const after = (route: next.Route, part3: boolean, trust: next.TrustSeen = OLD, reduced: string[] = []) =>
-    line(...next.afterControlPlane(route, { ...trust, part3, reduced }));
+    line(...next.todosAfterControlPlane(route, { ...trust, part3, reduced }));
 
   test("part 3 comes next with a new CA, and with an old one where a node waits for it; else part 4 or the proof", () => {
     expect(after(alone, true, NEW)).toBe("./bunw scripts/03-workers.ts open");
@@ -125,7 +125,7 @@ describe("after part 2", () => {
 
 describe("in part 3", () => {
   const idle = (route: next.Route, silentControlPlanes: string[], closeOn: string[], trust = OLD) =>
-    line(...next.afterIdleOpen(route, { ...trust, silentControlPlanes, closeOn }));
+    line(...next.todosAfterIdleOpen(route, { ...trust, silentControlPlanes, closeOn }));
 
   test("open and approve print close with --lost", () => {
     expect(line(...next.closing())).toBe("on each control plane node: ./bunw scripts/03-workers.ts close");
@@ -139,7 +139,7 @@ describe("in part 3", () => {
   });
 
   test("close --lost cp3 does not name cp3; its Node goes before part 4, which is told of it; the Node of one that is away stays", () => {
-    const after = (route: next.Route, trust = NEW) => line(...next.afterClose(route, trust));
+    const after = (route: next.Route, trust = NEW) => line(...next.todosAfterClose(route, trust));
     expect(after(lost)).toBe(
       `the same on cp2 where it is not done yet, then ${DELETE}, then ./bunw scripts/04-sa-tokens.ts`,
     );
@@ -150,13 +150,13 @@ describe("in part 3", () => {
 });
 
 test("after part 4 the old key is retired on each control plane node, if there is one", () => {
-  expect(line(...next.afterTokens(lost, { oldSaKey: false, later: false, skipped: [] }))).toBe(
+  expect(line(...next.todosAfterTokens(lost, { oldSaKey: false, later: false, skipped: [] }))).toBe(
     "./bunw scripts/05-verify.ts",
   );
-  expect(line(...next.afterTokens(lost, { oldSaKey: true, later: false, skipped: [] }))).toBe(
+  expect(line(...next.todosAfterTokens(lost, { oldSaKey: true, later: false, skipped: [] }))).toBe(
     "on each control plane node: ./bunw scripts/04-sa-tokens.ts retire, then ./bunw scripts/05-verify.ts",
   );
-  expect(line(...next.afterRetire(lost))).toBe(
+  expect(line(...next.todosAfterRetire(lost))).toBe(
     "the same on cp2 where it is not done yet, then ./bunw scripts/05-verify.ts",
   );
 });
@@ -178,7 +178,7 @@ test("a list has a line for each command, and its comments one below the other",
 test("after part 4: what was left for later comes first, then what the operator restarts, and each command remembers it", () => {
   const db = { name: "blog/db", command: "kubectl rollout restart db" };
   const after = (later: boolean, skipped: (typeof db)[], oldSaKey = false) =>
-    line(...next.afterTokens(lost, { oldSaKey, later, skipped }));
+    line(...next.todosAfterTokens(lost, { oldSaKey, later, skipped }));
   expect(after(true, [])).toBe("./bunw scripts/04-sa-tokens.ts");
   expect(after(true, [db], true)).toBe("./bunw scripts/04-sa-tokens.ts --skip blog/db");
   expect(after(false, [db])).toBe("kubectl rollout restart db, then ./bunw scripts/05-verify.ts");

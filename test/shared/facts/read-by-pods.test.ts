@@ -1,6 +1,6 @@
 /** What some static pod reads of kubeadm's files, and by which CAs the API server knows clients. */
 import { expect, test } from "bun:test";
-import { casOfApiServer, otherCas, unreadRows } from "../../../shared/facts/read-by-pods.ts";
+import { casOfApiServer, otherCas, unreadCertRows } from "../../../shared/facts/read-by-pods.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
@@ -53,7 +53,7 @@ test.each<[string, (objects: Objects) => void, readonly string[]]>([
   ["another static pod that reads the CA", readByAnother, ["front-proxy-client"]],
 ])("with %s", async (_, change, unread) => {
   using _box = sandbox();
-  expect(unreadRows(await pretendData(change), M1)).toEqual(unread);
+  expect(unreadCertRows(await pretendData(change), M1)).toEqual(unread);
 });
 
 test("the manifests on disk count beside the mirror pods, and alone where etcd's data is elsewhere", async () => {
@@ -61,10 +61,10 @@ test("the manifests on disk count beside the mirror pods, and alone where etcd's
   const put = (name: string, pod: Manifest) =>
     writeFile(`/etc/kubernetes/manifests/${name}.yaml`, manifestText(pod));
   for (const name of SERVERS) put(name, without(manifest(name)));
-  expect(unreadRows(undefined, undefined, NODE)).toEqual(FRONT_PROXY);
-  expect(unreadRows(await pretendData(), M1, NODE)).toEqual([]);
+  expect(unreadCertRows(undefined, undefined, NODE)).toEqual(FRONT_PROXY);
+  expect(unreadCertRows(await pretendData(), M1, NODE)).toEqual([]);
   put("kube-apiserver", manifest("kube-apiserver"));
-  expect(unreadRows(await pretendData(off), M1, NODE)).toEqual([]);
+  expect(unreadCertRows(await pretendData(off), M1, NODE)).toEqual([]);
 });
 
 test("one control plane node with an aggregation layer is enough: the CA is shared", async () => {
@@ -77,8 +77,8 @@ test("one control plane node with an aggregation layer is enough: the CA is shar
     objects["pods/kube-system/kube-apiserver-m2"] = pod;
   });
   const m2 = { name: "m2", controlPlane: true };
-  expect(unreadRows(data, M1)).toEqual(FRONT_PROXY);
-  expect(unreadRows(data, { nodes: [...M1.nodes, m2] })).toEqual([]);
+  expect(unreadCertRows(data, M1)).toEqual(FRONT_PROXY);
+  expect(unreadCertRows(data, { nodes: [...M1.nodes, m2] })).toEqual([]);
 });
 
 test("clients' CAs are those of the API server's file, without the cluster's own of before", async () => {

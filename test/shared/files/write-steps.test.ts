@@ -9,7 +9,7 @@ import {
   writeFile,
   writeTogether,
 } from "../../../shared/files/files.ts";
-import { beginToTell, listenToRun } from "../../../shared/this-run.ts";
+import { listenToRun, startRunEvents } from "../../../shared/this-run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 test("what a run that was cut off has left is removed at any depth, and nothing of others, nor below a link", () => {
@@ -36,7 +36,7 @@ test("what a run that was cut off has left is removed at any depth, and nothing 
 
 test("where one of several files cannot take its place, no key is left beside the place of those behind it", () => {
   using box = sandbox();
-  beginToTell({ what: "run", script: "01-etcd", version: "0", args: [] });
+  startRunEvents({ what: "run", script: "01-etcd", version: "0", args: [] });
   // somebody else makes a folder of that name meanwhile
   listenToRun(({ what }) => what === "file" && fs.mkdirSync(`${box.dir}/etc/b/in`, { recursive: true }));
   try {

@@ -1,6 +1,6 @@
 /** A node that is late: a person decides by a number, one question at a time, and nothing ends without his word. */
 import { expect, test } from "bun:test";
-import { MOST, mostOf, patience } from "../../../shared/follow/late.ts";
+import { MOST, patience, timeLimitOf } from "../../../shared/follow/late.ts";
 import { type AskedNow, NO_PERSON, type Person } from "../../../shared/follow/person.ts";
 
 /** Answers when it is told to. */
@@ -64,6 +64,6 @@ test("who has ended before his turn is not asked about, and a question that is t
 
 test("where nobody is there nobody is asked; a search of a disk has a day", () => {
   expect(patience({ person: NO_PERSON }, MOST.look)).toEqual({ most: MOST.look });
-  expect(mostOf("salvage")).toBeGreaterThan(10 * mostOf("join"));
-  expect(mostOf("tokens")).toBeGreaterThan(mostOf(undefined));
+  expect(timeLimitOf("salvage")).toBeGreaterThan(10 * timeLimitOf("join"));
+  expect(timeLimitOf("tokens")).toBeGreaterThan(timeLimitOf(undefined));
 });

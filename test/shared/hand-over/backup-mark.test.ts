@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { resolve } from "node:path";
 import { writeFile } from "../../../shared/files/files.ts";
-import { BACKUP_MARK, backupState, notKept } from "../../../shared/hand-over/backup-mark.ts";
+import { BACKUP_MARK, backupState, whyNoBackup } from "../../../shared/hand-over/backup-mark.ts";
 import { markBackup } from "../../../shared/hand-over/operators-bundle.ts";
 import { PKI, put, sharedFiles } from "../../pretend/bundles.ts";
 import { write } from "../../pretend/cluster.ts";
@@ -29,7 +29,7 @@ test.each<[string, string | undefined]>([
 ])("a bundle at %s may be a backup, or why not", (path, why) => {
   using box = sandbox();
   write(`${box.dir}/proc/self/mountinfo`, MOUNTS);
-  expect(notKept(path.replace("KIT", KIT))).toBe(why as never);
+  expect(whyNoBackup(path.replace("KIT", KIT))).toBe(why as never);
 });
 
 test("a bundle that is named and is not there is no backup, whatever the mark says of another", () => {

@@ -11,7 +11,7 @@ import { FILE, keys, NAMED, node, putSealed, recipient } from "../../pretend/han
 
 setDefaultTimeout(300_000);
 
-const said = () => words.wordsHere().map(({ option, value, on }) => `${option} ${value} ${on}`);
+const said = () => words.savedOptionsHere().map(({ option, value, on }) => `${option} ${value} ${on}`);
 const ALL = ["without cp3 cp1", "start-without tracing-config-file cp1"];
 
 /** As on the node that unpacks it: nothing was said there. */
@@ -27,11 +27,11 @@ function forget() {
 async function packed(lock: readonly string[]) {
   put(keys);
   mode.began = new Date();
-  words.hear({ without: ["cp3"], "start-without": ["tracing-config-file"] });
-  words.keepWords("cp1", new Map([["tracing-config-file", ["/etc/kubernetes/tracing.yaml"]]]));
+  words.useTypedOptions({ without: ["cp3"], "start-without": ["tracing-config-file"] });
+  words.saveTypedOptions("cp1", new Map([["tracing-config-file", ["/etc/kubernetes/tracing.yaml"]]]));
   // of that node alone: nobody else takes them, whoever proves them
-  words.keepOwn("moved", ["10.0.0.1=10.0.1.1"], { on: "cp1" });
-  words.keepOwn("restored", ["a snapshot"], { on: "cp1", members: ["cp1"], caHash: "sha256:x" });
+  words.saveForThisNode("moved", ["10.0.0.1=10.0.1.1"], { on: "cp1" });
+  words.saveForThisNode("restored", ["a snapshot"], { on: "cp1", members: ["cp1"], caHash: "sha256:x" });
   await main(["pack", ...lock, "--out", FILE]);
   forget();
   expect(said()).toEqual([]);

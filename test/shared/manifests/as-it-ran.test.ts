@@ -1,6 +1,6 @@
 /** What admission or a webhook has made of a mirror pod is taken back, by what the container is seen to be. */
 import { expect, test } from "bun:test";
-import { asItRan, HASH_ANNOTATION } from "../../../shared/manifests/from-mirror-pod.ts";
+import { HASH_ANNOTATION, manifestAsItRan } from "../../../shared/manifests/from-mirror-pod.ts";
 import type { Ran } from "../../../shared/node/containers.ts";
 import type { Manifest, Pod } from "../../../shared/objects/objects.ts";
 
@@ -56,7 +56,7 @@ function corrected(change: Change, ran: readonly Ran[]) {
   change(pod.spec.containers[0], pod);
   const mirror = { metadata: { annotations: { [HASH_ANNOTATION]: HASH } } } as unknown as Pod;
   const before = structuredClone(pod);
-  const { manifest, corrections: said } = asItRan(pod, mirror, ran);
+  const { manifest, corrections: said } = manifestAsItRan(pod, mirror, ran);
   expect(pod).toEqual(before);
   return { manifest, said, before };
 }

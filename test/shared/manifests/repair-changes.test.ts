@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { full, reduced } from "../../../shared/manifests/repair-changes.ts";
+import { reduced, withAllControllers } from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 
 function manifest(...flags: string[]): Manifest {
@@ -32,5 +32,5 @@ test.each([
   const during = reduced(before, "v1.34.4");
   expect(limitsOf(during)).toEqual(limits);
   expect(reduced(during, "v1.34.4")).toEqual(during);
-  expect(full(during)).toEqual(before);
+  expect(withAllControllers(during)).toEqual(before);
 });

@@ -9,7 +9,12 @@ import { isExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";
 import { manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
-import { fitOldSaKey, full, manifestDifferences, reduced } from "../../../shared/manifests/repair-changes.ts";
+import {
+  fitOldSaKey,
+  manifestDifferences,
+  reduced,
+  withAllControllers,
+} from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
@@ -47,7 +52,7 @@ test.each(["before", "behind"] as const)(
     const manager = beside(manifest("kube-controller-manager"), place);
     const less = reduced(manager, "v1.34.4");
     expect(commandOf(less)).toContainEqual(expect.stringContaining("-node-lifecycle-controller"));
-    expect(full(less)).toEqual(manager);
+    expect(withAllControllers(less)).toEqual(manager);
 
     const api = beside(manifest("kube-apiserver"), place);
     writeFile("/etc/kubernetes/pki/sa-old.pub", (await keyPair("ECDSA-P256")).pub);

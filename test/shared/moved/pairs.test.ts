@@ -1,7 +1,7 @@
 import { expect, spyOn, test } from "bun:test";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import type { Cluster } from "../../../shared/facts/cluster-before.ts";
-import { pairsOf, refuseBadMoves, saidSince } from "../../../shared/moved/pairs.ts";
+import { newlyTypedMoves, pairsOf, refuseBadMoves } from "../../../shared/moved/pairs.ts";
 import { refuseBesideEtcd } from "../../../shared/moved/this-machine.ts";
 
 test("pairs are read in canonical form; what has not moved is none", () => {
@@ -110,7 +110,7 @@ test("what a worker claims is a warning where the operator says otherwise", () =
 
 test("a move that goes on is not changed by saying something else; what is new of other machines is taken", () => {
   const goesOn = new Map([["10.0.0.1", "10.0.1.1"]]);
-  const since = (...said: [string, string][]) => [...saidSince(new Map(said), goesOn)];
+  const since = (...said: [string, string][]) => [...newlyTypedMoves(new Map(said), goesOn)];
   expect(since()).toEqual([]);
   expect(since(...goesOn)).toEqual([]);
   expect(since(...goesOn, ["10.0.0.2", "10.0.1.2"])).toEqual([["10.0.0.2", "10.0.1.2"]]);

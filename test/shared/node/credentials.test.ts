@@ -12,7 +12,7 @@ import {
 import { certInfo, certificatesIn } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
-import { beginToTell, listenToRun, type RunEvent } from "../../../shared/this-run.ts";
+import { listenToRun, type RunEvent, startRunEvents } from "../../../shared/this-run.ts";
 import { pretendApi } from "../../pretend/api.ts";
 import { write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
@@ -88,7 +88,7 @@ test("what had expired says so where it is moved aside, its link, too; what has 
   write(`${box.dir}${folder}/kubelet-client-2.pem`, own.cert + own.key);
   symlinkSync("kubelet-client-1.pem", box.dir + NODE.kubelet.clientPem);
   const heard: RunEvent[] = [];
-  beginToTell({ what: "run", script: "01-etcd", version: "0", args: [] });
+  startRunEvents({ what: "run", script: "01-etcd", version: "0", args: [] });
   listenToRun((event) => heard.push(event));
   try {
     dropClientPems(NODE, "/root/aside");

@@ -5,7 +5,7 @@ import { UNFINISHED, writeFile } from "../../../shared/files/files.ts";
 import { keepRun, wasDuringRun } from "../../../shared/node/kept-run.ts";
 import { newRescue } from "../../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
-import { beginToTell, type RunEvent, told } from "../../../shared/this-run.ts";
+import { type RunEvent, startRunEvents, told } from "../../../shared/this-run.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
 import { type Kept, keptOn } from "../../pretend/kept.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -31,7 +31,7 @@ function keptOf(events: readonly RunEvent[], options: Parameters<typeof keepRun>
   using box = sandbox();
   newRescue();
   const before = process.listeners("exit");
-  beginToTell({ what: "run", script: "hand-over pack", version: "1", args: [] });
+  startRunEvents({ what: "run", script: "hand-over pack", version: "1", args: [] });
   keepRun(options);
   for (const event of events) told(event);
   for (const listener of process.listeners("exit").filter((one) => !before.includes(one))) {

@@ -5,9 +5,9 @@ import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import {
+  currentSaPub,
   legacyTokenSigner,
   serviceAccountKeyId,
-  todaysSaPub,
   tokenVerifier,
 } from "../../../shared/pki/sa-keys.ts";
 import { testFacts } from "../../pretend/facts.ts";
@@ -56,7 +56,7 @@ test("today's tokens are told by sa.pub, or by the public half of sa.key alone, 
   const today = (files: Record<string, string>) => {
     for (const name of ["sa.key", "sa.pub"]) removeFile(`${DIR}/${name}`);
     for (const [name, text] of Object.entries(files)) writeFile(`${DIR}/${name}`, text);
-    const pub = todaysSaPub(DIR);
+    const pub = currentSaPub(DIR);
     return pub && serviceAccountKeyId(pub);
   };
   const kid = serviceAccountKeyId(own.pub);

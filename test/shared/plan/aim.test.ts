@@ -1,6 +1,6 @@
 /** A plan's first sentences: what it is for, and which nodes it has looked at. */
 import { expect, test } from "bun:test";
-import { aimOf, joinsOf, lookedAt, whereToPlan } from "../../../shared/plan/aim.ts";
+import { aimOf, joinsOf, lookSummary, whereToPlan } from "../../../shared/plan/aim.ts";
 import type { PlanNode } from "../../../shared/plan/plan-node.ts";
 
 const node = (name: string, role: string) => ({ name, role }) as PlanNode;
@@ -139,14 +139,14 @@ test("who was looked at, when, and who was not", () => {
     ],
     ...{ silent: ["m1", "w2"], leftOut: [] },
   };
-  expect(lookedAt("m1", { answers: seen } as never, [...NODES, node("w3", "worker")])).toEqual([
+  expect(lookSummary("m1", { answers: seen } as never, [...NODES, node("w3", "worker")])).toEqual([
     "Looked at: m1 (here), m2 (03:12 UTC), w1 (03:12 UTC, not its memory)",
     "Asked, and no answer: w2",
     "Not looked at: w3",
   ]);
   expect(joinsOf({ answers: seen } as never, NODES)).toEqual(["w1"]);
   const here = { answers: { nodes: [], silent: [], leftOut: [] } };
-  expect(lookedAt("m1", here as never, [NODES[0]!])).toEqual(["Looked at: m1 (here)"]);
+  expect(lookSummary("m1", here as never, [NODES[0]!])).toEqual(["Looked at: m1 (here)"]);
 });
 
 test.each<

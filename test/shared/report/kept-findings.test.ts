@@ -8,7 +8,7 @@ import {
   issuedCertificates,
   leftForPeople,
   lostOnNodes,
-  whatStopped,
+  stoppedRuns,
 } from "../../../shared/report/kept-findings.ts";
 import type { KeptRecord } from "../../../shared/report/read-runs.ts";
 
@@ -160,7 +160,7 @@ test.each<[string, KeptRecord, string[][]]>([
     [["it is off", "start it"]],
   ],
 ])("what stopped: %s", (_, one, rows) => {
-  expect(whatStopped([one]).map(([, , ...row]) => row)).toEqual(rows);
+  expect(stoppedRuns([one]).map(([, , ...row]) => row)).toEqual(rows);
 });
 
 const PART4 = "a line\n== 4.4 Print what is left\n  - kubeconfigs of users\n  what makes nodes\n\ndone.\n";

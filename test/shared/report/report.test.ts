@@ -2,7 +2,7 @@
 import { expect, spyOn, test } from "bun:test";
 import { truncateSync, writeFileSync } from "node:fs";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { PACK_RUNS, rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
+import { PACK_RUNS, rescueFolders, transcriptFolder } from "../../../shared/node/rescue-folder.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
 import { lasting, moments, repairTimeline, wentWell } from "../../../shared/report/repair-timeline.ts";
@@ -478,7 +478,7 @@ test("the line for other nodes packs their transcripts and nothing else, also wh
   ).toBe(true);
   await Bun.write(`${box.dir}${LOGS}/cp4.tar`, await pack(`${box.dir}${LOGS}`));
   expect(readKeptRuns("w9", LOGS).notes).toEqual([]);
-  expect(rescueFolders().map(runsIn)).toHaveLength(1);
+  expect(rescueFolders().map(transcriptFolder)).toHaveLength(1);
 });
 
 test.each([

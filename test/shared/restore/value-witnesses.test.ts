@@ -17,7 +17,7 @@ import { bytesField, intField } from "../../../shared/restore/new-member.ts";
 import { membersDataIn } from "../../../shared/restore/several-members.ts";
 import { proofWords } from "../../../shared/restore/value-witnesses.ts";
 import { proveByWholeLog } from "../../../shared/restore/whole-log.ts";
-import { BUMP } from "../../../shared/restore/write-data.ts";
+import { REVISION_BUMP } from "../../../shared/restore/write-data.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { writeRestored } from "../../pretend/restored.ts";
@@ -465,14 +465,14 @@ test.each(HIT.slice(0, 2))(
     expect(wayInWords(choice.chosen)).toStartWith(
       `as of an unknown time, entry ${choice.chosen.last.index}, without 1 key(s) that are given up (${key}): `,
     );
-    await writeAlone(choice.chosen, { dir: DIR, peerUrl: NEW, bump: BUMP });
+    await writeAlone(choice.chosen, { dir: DIR, peerUrl: NEW, bump: REVISION_BUMP });
     using truth = readEtcdData(`${box.dir}/whole`);
     using data = readEtcdData(`${box.dir}${DIR}`);
     const rest = contentOf(truth);
     rest.delete(key);
     expect(contentOf(data)).toEqual(rest);
     expect(data.history(key)).toEqual([]);
-    expect(data.revision).toBe(truth.revision + BUMP);
+    expect(data.revision).toBe(truth.revision + REVISION_BUMP);
   },
 );
 

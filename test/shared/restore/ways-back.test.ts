@@ -12,7 +12,7 @@ import {
   writeAlone,
 } from "../../../shared/restore/lost-members-data.ts";
 import { entryOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/new-member.ts";
-import { BUMP } from "../../../shared/restore/write-data.ts";
+import { REVISION_BUMP } from "../../../shared/restore/write-data.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -139,14 +139,17 @@ test.each([
     const found = memberDataIn("/disk", snapshot);
     expect(found.last).toMatchObject({ index: entry - 1, isCut: true });
     expect(wayInWords(found)).toContain(`entry ${entry - 1}: what was acknowledged after that is lost`);
-    await writeAlone(found, { dir: DIR, peerUrl: NEW, bump: BUMP });
+    await writeAlone(found, { dir: DIR, peerUrl: NEW, bump: REVISION_BUMP });
     using truth = readEtcdData(`${box.dir}/whole`);
     using read = found.open();
     using data = readEtcdData(`${box.dir}${DIR}`);
     expect(otherThan(truth, read)).toEqual([]);
     expect(contentOf(data)).toEqual(contentOf(read));
     expect(read.revision).toBeLessThan(truth.revision);
-    expect(data).toMatchObject({ revision: read.revision + BUMP, compactedRevision: read.revision + BUMP });
+    expect(data).toMatchObject({
+      revision: read.revision + REVISION_BUMP,
+      compactedRevision: read.revision + REVISION_BUMP,
+    });
   },
 );
 
@@ -183,7 +186,7 @@ test.each([
     expect(wayInWords(found)).toStartWith(
       "as of an unknown time, entry 3718, by the database alone, whose log ends before it: what was acknowledged after that is lost; ",
     );
-    await writeAlone(found, { dir: DIR, peerUrl: NEW, bump: BUMP });
+    await writeAlone(found, { dir: DIR, peerUrl: NEW, bump: REVISION_BUMP });
     using truth = readEtcdData(`${box.dir}/whole`);
     using read = found.open();
     using data = readEtcdData(`${box.dir}${DIR}`);

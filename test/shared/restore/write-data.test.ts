@@ -9,7 +9,7 @@ import { Damaged } from "../../../shared/etcd-data/protobuf.ts";
 import { type Fail, failOf } from "../../../shared/fail.ts";
 import { bytesField, intField } from "../../../shared/restore/new-member.ts";
 import { checkSnapshotFile, refuseState } from "../../../shared/restore/snapshot-file.ts";
-import { BUMP, makeMember, refuseNotEmpty } from "../../../shared/restore/write-data.ts";
+import { makeMember, REVISION_BUMP, refuseNotEmpty } from "../../../shared/restore/write-data.ts";
 import { writeRestored } from "../../pretend/restored.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 import { type Content, dbFile } from "../../pretend/write-db.ts";
@@ -61,7 +61,7 @@ describe.each(RELEASES)("a snapshot of etcd %s", (release) => {
       [...list("")].map(({ key, value, lease }) => ({ key, value, lease }));
     expect(values(after)).toEqual(values(before));
     expect(after.keyCount).toBeGreaterThan(50);
-    expect(after.revision).toBe(before.revision + BUMP);
+    expect(after.revision).toBe(before.revision + REVISION_BUMP);
     expect(after.compactedRevision).toBe(after.revision);
     const { memberId, members, clusterId, warnings } = after;
     expect(warnings).toEqual([]);

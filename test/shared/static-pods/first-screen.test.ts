@@ -11,7 +11,7 @@ import { hostPath } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
-import { keepShown, refuseFixedAtEtcd } from "../../../shared/static-pods/first-screen.ts";
+import { keepServedCertificate, refuseFixedAtEtcd } from "../../../shared/static-pods/first-screen.ts";
 import { refuseUnfitNode } from "../../../shared/static-pods/preflight.ts";
 import { closedOnce } from "../../pretend/closed-once.ts";
 import { ADDRESS, FACTS, healthyCp, write } from "../../pretend/cluster.ts";
@@ -54,7 +54,7 @@ async function kept({ serve, containers = ["kube-apiserver"], copied, dryRun = f
     using _server = serve(() => serveRunning(node, { tls }));
     const before = node.calls().length;
     try {
-      await keepShown(cp);
+      await keepServedCertificate(cp);
     } finally {
       mode.dryRun = false;
     }

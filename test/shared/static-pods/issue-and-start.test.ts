@@ -4,7 +4,7 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, lstatSync, readlinkSync, rmSync, symlinkSync, utimesSync } from "node:fs";
-import { keepRan } from "../../../shared/facts/control-plane-node.ts";
+import { keepContainerRecords } from "../../../shared/facts/control-plane-node.ts";
 import type { ControlPlaneNode } from "../../../shared/facts/node-facts.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { copyLargeTree } from "../../../shared/files/file-tree.ts";
@@ -155,7 +155,7 @@ test("an etcd that is a unit is in place while all files are here by which it an
 test("a container of which nothing is told any more does not hide what part 1 has kept of it", async () => {
   const keep = async (cp: ControlPlaneNode) => {
     await copyLargeTree("/var/lib/etcd", rescuedEtcd(cp.rescue));
-    keepRan(cp);
+    keepContainerRecords(cp);
   };
   const once = [RUNS, ETCD, { ...ETCD, ...LATE }, SIDECAR];
   expect(await inPlace(once, async () => undefined)).toBe(false);

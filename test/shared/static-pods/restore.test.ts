@@ -6,7 +6,12 @@ import { stringify } from "yaml";
 import { readText, removeFile, writeFile } from "../../../shared/files/files.ts";
 import { flags } from "../../../shared/manifests/command.ts";
 import { manifestPath, manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
-import { full, REDUCED, reduced, STAND_IN_MARK } from "../../../shared/manifests/repair-changes.ts";
+import {
+  REDUCED,
+  reduced,
+  STAND_IN_MARK,
+  withAllControllers,
+} from "../../../shared/manifests/repair-changes.ts";
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { restoreManifests, restoreOthers } from "../../../shared/static-pods/restore.ts";
@@ -52,8 +57,8 @@ test.each([
 test("full() gives back what reduced() was given, and reducing twice is reducing once", () => {
   const once = reduced(KCM, "v1.34.4");
   expect(reduced(once, "v1.34.4")).toEqual(once);
-  expect(manifestText(full(once))).toBe(manifestText(KCM));
-  expect(full(KCM)).toBe(KCM);
+  expect(manifestText(withAllControllers(once))).toBe(manifestText(KCM));
+  expect(withAllControllers(KCM)).toBe(KCM);
 });
 
 test("the operator's own --controllers comes back, and so do other annotations", () => {
@@ -63,7 +68,7 @@ test("the operator's own --controllers comes back, and so do other annotations",
   const less = reduced(own, "v1.34.4");
   expect(controllers(less)).toStartWith("*,-ttl-after-finished-controller,-node-lifecycle-controller");
   expect(less.metadata.annotations?.[REDUCED]).toBe("*,-ttl-after-finished-controller");
-  expect(full(less)).toEqual(own);
+  expect(withAllControllers(less)).toEqual(own);
 });
 
 test("the limits on requests are raised; higher limits, and no limit at all, stay as they are", () => {
@@ -73,7 +78,7 @@ test("the limits on requests are raised; higher limits, and no limit at all, sta
   command.set("kube-api-burst", "-1");
   const now = flags(reduced(own, "v1.34.4").spec.containers[0]!.command!);
   expect([now.get("kube-api-qps"), now.get("kube-api-burst")]).toEqual(["1000", "-1"]);
-  expect(full(reduced(own, "v1.34.4"))).toEqual(own);
+  expect(withAllControllers(reduced(own, "v1.34.4"))).toEqual(own);
 });
 
 test("a controller-manager without the flag is reduced from kubeadm's own list", () => {

@@ -8,7 +8,13 @@ import { inLines } from "../../../shared/again.ts";
 import type { LostFile } from "../../../shared/facts/lost-file.ts";
 import { failOf, Refused } from "../../../shared/fail.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";
-import { hear, keepWords, nothingTyped, type Spoken, wordsOf } from "../../../shared/node/words.ts";
+import {
+  noTypedOptions,
+  savedOptionsOf,
+  saveTypedOptions,
+  type TypedOptions,
+  useTypedOptions,
+} from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import {
   endGivenUp,
@@ -18,9 +24,9 @@ import {
   refuseLost,
   refuseNoChoice,
   restoreCommands,
+  restoreFlags,
   startWithout,
   wayWithoutFiles,
-  withFlagsBack,
 } from "../../../shared/static-pods/without-files.ts";
 import { FACTS, manifest, write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -210,9 +216,9 @@ const PKI = "/etc/kubernetes/pki";
 
 test("no copy is sent for from a node that is said to be lost or away; one whose keys are lost comes last, with a doubt", () => {
   using _ = sandbox();
-  const way = (said: Spoken) => {
-    nothingTyped();
-    hear(said);
+  const way = (said: TypedOptions) => {
+    noTypedOptions();
+    useTypedOptions(said);
     const all = restoreCommands([lost("--oidc-ca-file")], { mounted: [], others: ["m2", "m3"], pki: PKI });
     return inLines(all).filter((line) => line.includes("ssh "));
   };
@@ -325,11 +331,11 @@ test.each<[string, Back]>([
   const names = [...new Set(flags.map((flag) => /^--([\w-]+)/.exec(flag)![1]!))];
   const runs = startWithout(before, { flagsToDrop: names });
   keepBefore(before, runs, { rescue: RESCUE, flagsToDrop: names });
-  hear({ "start-without": names });
+  useTypedOptions({ "start-without": names });
   const lost = flags
     .map((flag) => flag.split("=")[1]!)
     .filter((path) => !here.includes(path.split("/").at(-1)!));
-  keepWords(
+  saveTypedOptions(
     "m1",
     new Map(
       names.map((name) => [
@@ -339,7 +345,7 @@ test.each<[string, Back]>([
     ),
   );
   put(back);
-  const wanted = withFlagsBack(runs);
+  const wanted = restoreFlags(runs);
   expect(commandOf(wanted).slice(1).toSorted()).toEqual(left.toSorted());
   expect(wanted.spec.volumes).toEqual(
     left.length > 0 && (back.length > 0 || here.length > 0) ? before.spec.volumes : [],
@@ -347,7 +353,7 @@ test.each<[string, Back]>([
   expect(flagsToComeBack(runs, wanted).map(({ path }) => path)).toEqual(
     back.map((name) => `${CONF}/${name}`),
   );
-  expect(withFlagsBack(wanted)).toBe(wanted);
+  expect(restoreFlags(wanted)).toBe(wanted);
 });
 
 test("a flag that goes for another reason, as sa-old.pub's after part 4, leaves no manifest of before", () => {
@@ -362,11 +368,11 @@ test("a flag that goes for another reason, as sa-old.pub's after part 4, leaves 
 test("the word ends where all its files and flags are here; without a manifest of before, nothing is made up", () => {
   using box = sandbox();
   const path = `${CONF}/trace.yaml`;
-  hear({ "start-without": ["tracing-config-file"] });
-  keepWords("m1", new Map([["tracing-config-file", [path]]]));
+  useTypedOptions({ "start-without": ["tracing-config-file"] });
+  saveTypedOptions("m1", new Map([["tracing-config-file", [path]]]));
   write(`${box.dir}${path}`, "x");
   const runs = server([], [CONF]);
-  expect(commandOf(withFlagsBack(runs))).toEqual(["kube-apiserver"]);
+  expect(commandOf(restoreFlags(runs))).toEqual(["kube-apiserver"]);
   const node = { kubelet: { staticPodPath: "/etc/kubernetes/manifests" } } as never;
   const file = `${box.dir}/etc/kubernetes/manifests/kube-apiserver.yaml`;
   for (const [flags, left] of [
@@ -375,7 +381,7 @@ test("the word ends where all its files and flags are here; without a manifest o
   ] as const) {
     write(file, JSON.stringify(server(flags, [CONF])));
     endGivenUp({ node });
-    expect(wordsOf("start-without")).toHaveLength(left);
+    expect(savedOptionsOf("start-without")).toHaveLength(left);
     rmSync(file);
   }
 });

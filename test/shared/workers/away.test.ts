@@ -3,9 +3,14 @@ import { expect, setDefaultTimeout, setSystemTime, test } from "bun:test";
 import type { LeftOut } from "../../../shared/again.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { hear, keepWords, wordsOf } from "../../../shared/node/words.ts";
+import { savedOptionsOf, saveTypedOptions, useTypedOptions } from "../../../shared/node/words.ts";
 import { mode } from "../../../shared/run.ts";
-import { countOnAgain, reallyOut, sayEvictions, secondsTolerated } from "../../../shared/workers/away.ts";
+import {
+  confirmLeftOut,
+  countReturningWorkers,
+  sayEvictions,
+  secondsTolerated,
+} from "../../../shared/workers/away.ts";
 import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { healthyCp, write } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
@@ -216,7 +221,7 @@ test.each<[string, Row, LeftOut | string, string[]]>([
   mode.dryRun = dryRun;
   let left: LeftOut | undefined;
   const refused = await failOf(async () => {
-    left = await reallyOut(cp, new KubeApi({ server: server.url, ca: NO_TLS }), out);
+    left = await confirmLeftOut(cp, new KubeApi({ server: server.url, ca: NO_TLS }), out);
   });
   expect(refused?.message ?? left).toEqual(expected);
   expect(box.said.filter((line) => line.includes("it renews its Lease"))).toEqual(said);
@@ -234,13 +239,13 @@ test("open counts a worker that an earlier line left out, and whose machine is o
   });
   using _kubelet = Bun.serve({ hostname: OPEN, port: 10250, fetch: () => new Response() });
   const out = { without: ["m1", "w1", "w2"], lost: ["m9"] };
-  const counted = () => countOnAgain({ cluster: { ...cp.cluster, nodes } }, out);
-  hear({ without: out.without });
-  keepWords("m1");
+  const counted = () => countReturningWorkers({ cluster: { ...cp.cluster, nodes } }, out);
+  useTypedOptions({ without: out.without });
+  saveTypedOptions("m1");
   expect(await counted()).toEqual({ ...out, lost: ["m9"] });
   Object.assign(mode, { began: new Date(), dryRun: false });
   expect(await counted()).toEqual({ without: ["m1", "w2"], lost: ["m9"] });
-  expect(wordsOf("without").map(({ value }) => value)).toEqual(["m1", "w2"]);
+  expect(savedOptionsOf("without").map(({ value }) => value)).toEqual(["m1", "w2"]);
   expect(box.said).toContain(
     "w2 does not answer, and gets no token. Is it on? ./bunw scripts/words.ts --back w2",
   );

@@ -2,8 +2,8 @@
 import { expect, setSystemTime, test } from "bun:test";
 import type { KnownNode } from "../../../shared/facts/known-node.ts";
 import {
-  comeBack,
   countAsBackWithoutCertificate,
+  markReturned,
   probePorts,
   sayReturned,
   setScene,
@@ -127,9 +127,9 @@ test("a node comes back once; of many nodes none is named", () => {
   using box = sandbox();
   const few = scene(["w1"], false);
   const away = few.away.get("w1")!;
-  for (const _ of [1, 2]) comeBack(few, away);
+  for (const _ of [1, 2]) markReturned(few, away);
   const many = scene(Array.from({ length: 21 }, (_, i) => `n${i}`));
-  comeBack(many, many.away.get("n3")!);
+  markReturned(many, many.away.get("n3")!);
   expect([box.said, many.away.size]).toEqual([["w1: back   1 / 1"], 20]);
 });
 

@@ -7,10 +7,10 @@ import {
   type Choice,
   choose,
   type Group,
-  leftOver,
+  podsStillWaiting,
   refuseBareNames,
   rememberSkipped,
-  reportedOf,
+  reportedOwners,
   resumeCommands,
 } from "../../../shared/workloads/stale-pods.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
@@ -142,7 +142,7 @@ test.each<[Group["name"], boolean]>([
 test("the mark of what was skipped goes when nothing is skipped any more; until then part 5 counts it apart", () => {
   using _box = sandbox();
   const shown = () => {
-    const { later, skipped } = leftOver(GROUPS, LONG_AGO);
+    const { later, skipped } = podsStillWaiting(GROUPS, LONG_AGO);
     return [names(later), names(skipped)];
   };
   const everything = ["proxy", "dns", "cart", "web", "db"];
@@ -151,7 +151,7 @@ test("the mark of what was skipped goes when nothing is skipped any more; until 
   expect(shown()).toEqual([everything.filter((name) => name !== "web"), ["web"]]);
   rememberSkipped([], "m1");
   expect(shown()).toEqual([everything, []]);
-  expect(names(reportedOf(GROUPS))).toEqual(["bare"]);
+  expect(names(reportedOwners(GROUPS))).toEqual(["bare"]);
 });
 
 test.each<[string, PodOwner[], PodOwner[], string]>([

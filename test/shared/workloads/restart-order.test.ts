@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { mode } from "../../../shared/run.ts";
-import { beginToTell, listenToRun, type RunEvent } from "../../../shared/this-run.ts";
+import { listenToRun, type RunEvent, startRunEvents } from "../../../shared/this-run.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { restartInOrder } from "../../../shared/workloads/restart-order.ts";
 import { type ApiOptions, type ApiRequest, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
@@ -123,7 +123,7 @@ async function ordered(
     },
   });
   const heard: RunEvent[] = [];
-  beginToTell({ what: "run", script: "04-sa-tokens", version: "", args: [] });
+  startRunEvents({ what: "run", script: "04-sa-tokens", version: "", args: [] });
   listenToRun((event) => heard.push(event));
   const end = await restartInOrder(new KubeApi({ server: server.url, ca: NO_TLS }), groups, way);
   const waited = heard.flatMap((event) => (event.what === "waited" ? event.for : []));
