@@ -123,7 +123,7 @@ export function inLines(todos: readonly Todo[]): string[] {
   return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
 }
 
-/** Scripts and their words alone. */
+/** Joins commands with arrows: only script names and their arguments. */
 export function commandChain(todos: readonly Todo[]): string {
   return todos
     .map(

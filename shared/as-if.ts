@@ -29,7 +29,7 @@ export function stopsSince(): () => string[] {
   return () => [...new Set(stops.slice(before))];
 }
 
-/** Undefined: the dry run has not touched it. */
+/** Returns undefined if the dry run has not changed it. */
 export function stateAsIf(what: string): State | undefined {
   return states.get(what);
 }

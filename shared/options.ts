@@ -57,7 +57,7 @@ export function parseWords<T extends ScriptConfig>(given: T): Parsed<T> {
   return parsed as unknown as Parsed<T>;
 }
 
-/** Also on a line with a wrong word: whoever reads the answer reads why. */
+/** Works even on a command line with a wrong word: a program that reads the JSON answer then gets the reason. */
 function asksJson(config: ScriptConfig): boolean {
   return (
     Object.hasOwn(config.options ?? {}, "json") &&
@@ -80,7 +80,7 @@ const OFTEN: readonly [name: string, head: string, text: string][] = [
   ["dry-run", "--dry-run", "Print what would be done; nothing is written, stopped or started."],
   ["help", "--help", "Print this text."],
 ];
-/** Those of a script that changes the node, and names none itself. */
+/** The exit codes of a script that changes the node, and names none itself. */
 const EXIT_CODES = `Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
             4 locked by another run, 130 ended by a signal`;
 /** All scripts have this one. */
@@ -235,7 +235,7 @@ function oneOfNames(commands: readonly string[]): string {
   return [names.slice(0, -1).join(", "), names.at(-1)].filter(Boolean).join(" or ");
 }
 
-/** Without a sub-command it is the script itself. */
+/** Returns the script's own name if there is no sub-command. */
 function nameOfCommand(command: string): string {
   return command || basename(process.argv[1] ?? "", ".ts");
 }
@@ -259,7 +259,7 @@ function faultOfCommand(
   return { what: `${script} has no sub-command "${command}"`, meant: nearest(command, all) };
 }
 
-/** As many words follow a sub-command as it takes. */
+/** Checks that a sub-command is followed by as many words as it takes. */
 function faultOfWords(commands: ScriptConfig["commands"], typed: readonly string[]): Fault | undefined {
   const [command = "", ...words] = typed;
   const takes = commands?.[command];

@@ -195,7 +195,7 @@ export function say(line: string) {
   if (!silent) sayAloud(line);
 }
 
-/** Also within `silently`: what is waited for there. */
+/** Works within `silently`, too: prints what the script waits for. */
 export function sayAloud(line: string) {
   narrate(`  ${plainLine(line)}`);
 }
@@ -322,7 +322,7 @@ export function sayNoUndo(act: keyof typeof IRREVERSIBLE, values: Record<string,
   say(irreversibleText(act, values));
 }
 
-/** The sentence alone, without a full stop. */
+/** The sentence about an irreversible act, without its full stop. */
 export function irreversibleText(
   act: keyof typeof IRREVERSIBLE,
   values: Record<string, string> = {},

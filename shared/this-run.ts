@@ -159,7 +159,7 @@ interface FileEvent {
 
 type Listener = (event: RunEvent, at: Date) => void;
 
-/** Undefined: this process reports nothing. */
+/** Undefined if this process reports no events. */
 let early: { event: RunEvent; at: Date }[] | undefined;
 let listener: Listener | undefined;
 

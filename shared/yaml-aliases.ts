@@ -103,7 +103,7 @@ function writeOutPair(pair: Pair, add: (part: unknown) => unknown) {
     throw errorAt(atValue!, "BAD_ALIAS", "Only mappings can be merged");
 }
 
-/** As the library decides it: `<<` without quotes. */
+/** Decides as the YAML library does: `<<` without quotes is a merge key. */
 function isMerge(key: unknown): boolean {
   if (!isScalar(key)) return false;
   return typeof key.value === "symbol" || (key.value === "<<" && (!key.type || key.type === "PLAIN"));

@@ -159,7 +159,7 @@ const onlyDocument = memo((text) => {
   return first!;
 });
 
-/** As sigs.k8s.io/yaml writes it: lines of any length, lists not indented. */
+/** Writes YAML as sigs.k8s.io/yaml does: lines of any length, lists not indented. */
 export function yamlText(value: unknown): string {
   return stringify(value, { ...WRITE, lineWidth: 0, indentSeq: false });
 }

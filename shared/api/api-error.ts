@@ -120,7 +120,7 @@ function statusMessage(text: string): string | undefined {
   return typeof answer?.message === "string" ? answer.message : undefined;
 }
 
-/** As much of a client as is needed here: the client itself stands on this file. */
+/** The part of the client that this file needs: the client itself imports this file. */
 interface Lister {
   list<T>(path: string): Promise<T[]>;
 }
@@ -139,7 +139,7 @@ const CALLED = {
   APIService: "apiregistration.k8s.io/v1/apiservices",
 };
 
-/** All of them, `kind name`; of a webhook configuration with the names of its webhooks, in its order. */
+/** Returns all webhook configurations and API services as `kind name`, a webhook configuration with the names of its webhooks in their order. */
 export async function apiExtensions(api: Lister) {
   const found = Object.entries(CALLED).map(async ([kind, path]) =>
     (await api.list<Called>(`/apis/${path}`)).map(({ metadata, webhooks = [], spec }) => ({

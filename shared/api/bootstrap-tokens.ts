@@ -102,7 +102,7 @@ function valid({ metadata, data }: Secret): [string, string][] {
     : [];
 }
 
-/** Undefined: no token of the kit. */
+/** Returns undefined if the token was not made by this kit. */
 function nodeOf(description: string): string | undefined {
   return description === OF_ANY ? ANY_WORKER : OF_NODE.exec(description)?.[1];
 }

@@ -123,7 +123,7 @@ async function nothingToLose(pods: readonly Backend[], api: KubeApi, probes: Pro
   return away === pods.length;
 }
 
-/** As far as its kubelet has said: no address is not yet another one. */
+/** Judges by what the pod's kubelet has reported: a pod without an address does not count as one with another address. */
 function isElsewhere({ status }: ProbedPod, addresses: readonly string[]): boolean {
   const { podIP, podIPs = [] } = status ?? {};
   const now = [...podIPs.map(({ ip }) => ip), ...(podIP ? [podIP] : [])];

@@ -120,7 +120,7 @@ export function renewsWithin({ spec }: StoredLease): number {
   return Math.min(Math.max(12, 0.3 * (spec?.leaseDurationSeconds ?? 0)), 120);
 }
 
-/** Undefined: nobody has taken the Lease, or it is gone. */
+/** Returns undefined if nobody has taken the Lease, or it was deleted. */
 export function leaderIn(lease: StoredLease | undefined): Leader | undefined {
   const { holderIdentity: holder, renewTime } = lease?.spec ?? {};
   return holder && renewTime ? { holder, renewTime } : undefined;

@@ -197,7 +197,7 @@ function lostManifests(node: Node, { etcd }: NodeWithoutData): Check[] {
     );
 }
 
-/** None if etcd is no unit of this node. `ca`: it has a row of its own. */
+/** Returns no row if etcd is no systemd unit of this node. `ca`: the CA of etcd has its own row. */
 export async function unitRows(
   { runs, unit, client }: Pick<EtcdHome, "runs" | "unit" | "client">,
   ca?: EtcdCa,

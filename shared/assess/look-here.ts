@@ -37,7 +37,7 @@ export interface NodeLook {
   /** Fail: they cannot be listed, which is no damage of the PKI. */
   all: Container[] | Fail;
   place: EtcdPlace;
-  /** Undefined: none is here. */
+  /** Undefined if this node has none. */
   partialFacts: PartialFacts | undefined;
 }
 

@@ -121,7 +121,7 @@ export interface DeepOptions {
   diskOption: string;
 }
 
-/** Undefined: none was. Errors: Fail if only a place is named. */
+/** Returns undefined if no search was asked for. Errors: Fail if only a place to search is named. */
 export function deepAsked({
   deep,
   "no-disk": noDisk,
@@ -262,7 +262,7 @@ function lostKey(
   return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
 }
 
-/** As SHARED_KEYS names it. */
+/** The key's name in SHARED_KEYS. */
 function keyName(name: string): string {
   return name === "etcd-ca" ? "etcd/ca" : name;
 }

@@ -270,7 +270,7 @@ function eitherVerdict({ name, nameFrom }: Node): Verdict {
   };
 }
 
-/** Without its command: who has a worker here types no line that leaves a control plane node out. */
+/** Leaves out the command: on a worker nobody types a command that leaves a control plane node out. */
 const NO_WORKER = ', do not join it: RUNBOOK-MORE "If a member has no data"';
 
 /** The kubelet does not start again without these files, so they come back first. */

@@ -159,7 +159,7 @@ function resultOf({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): Chec
 const RANKS = Object.keys(SEVERITIES);
 const ORDER = Object.keys(KINDS);
 
-/** Who reads on may have started that kubelet. */
+/** The row that is shown first: the operator may already have started that kubelet when they read the next rows. */
 const FIRST: CheckId = "kubelet-start";
 
 /** The worst first, grouped by kind; healthy checks stand last, in their order. */

@@ -89,7 +89,7 @@ export interface EtcdData {
   keys(prefix: string): string[];
   /** Names of keys that begin with `prefix` and are deleted, but still in the history; sorted. */
   deletedKeys(prefix: string): string[];
-  /** All of it, to be written anew, where nobody writes to it. */
+  /** All rows, to be written into a new database, if no etcd writes to the old one. */
   stored(): Stored;
   /** Closes the db file. One above 64 MiB stays open, as values are read when they are asked for. */
   [Symbol.dispose](): void;

@@ -290,7 +290,7 @@ export class Page {
     return numberAt(this.head, this.element(i) + 12, 4);
   }
 
-  /** All of it, or a part. A view that holds until the next key or value is read. */
+  /** The whole value, or a part of it. The bytes are valid only until the next key or value is read. */
   value(i: number, start = 0, length = this.valueSize(i)): Buffer {
     const element = this.element(i);
     return this.bytes(

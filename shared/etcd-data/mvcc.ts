@@ -57,7 +57,7 @@ export class Mvcc {
   /** The same, oldest first. */
   readonly changes: Revision[] = [];
 
-  /** Without a db: an empty store, before the log's first entry. */
+  /** Returns an empty store, as before the log's first entry, if there is no database. */
   constructor(db?: Bbolt) {
     this.db = db;
     if (db) this.scan(db);

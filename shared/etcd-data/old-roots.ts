@@ -27,7 +27,7 @@ export interface OldRoot extends Meta {
   index: number;
   /** Read in place of damaged values: witnesses have them. */
   rows?: Rows | undefined;
-  /** Without the log behind it. */
+  /** Whether the tree is used without the log entries that follow it. */
   isAlone?: boolean;
 }
 
@@ -109,7 +109,7 @@ function* pagesIn(file: DbFile, pageSize: number): Generator<FoundPage> {
   }
 }
 
-/** A page that nobody leads to may have got others behind it since. */
+/** An old page to which no branch points may have been overwritten, with its following pages, since it was freed. */
 function beyond(): never {
   throw new Damaged("a value does not end in its page");
 }
@@ -167,7 +167,7 @@ export function checkOldRoot(
   checkLeases(mvcc, replay);
 }
 
-/** Also of trees that are not whole: their roots say how far the log has been. */
+/** Includes trees that are damaged: their roots still say which log entry they have applied last. */
 function latestIndexIn(path: string): number {
   return existsSync(path) ? Math.max(0, ...rootsIn(path).map(({ index }) => index)) : 0;
 }

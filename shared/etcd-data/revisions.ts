@@ -191,7 +191,7 @@ export class RevisionIndex {
     this.append(row);
   }
 
-  /** Those that begin so, in no order. */
+  /** The keys with this prefix, in no order. */
   keys(prefix: string): Generator<string> {
     return this.names.under(prefix);
   }
@@ -204,7 +204,7 @@ export class RevisionIndex {
     return count;
   }
 
-  /** Those whose newest revision has such a lease. */
+  /** The keys whose newest revision has one of these leases. */
   *withLease(isWanted: (lease: bigint) => boolean): Generator<string> {
     const wanted = this.leaseIds.all.map((lease) => lease !== 0n && isWanted(lease));
     for (let id = 0; id < this.oldest.length; id++)

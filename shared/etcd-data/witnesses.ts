@@ -1,5 +1,5 @@
 /**
- * Who else has the values of a database: its pages have no checksums, but the log's entries have, and so has a snapshot.
+ * Compares the values of a database with the log or a snapshot: the database's pages have no checksums, but the log's entries and a snapshot have.
  * What the log has of a revision is right. A value that is older than the log, and in no snapshot, has no second
  * witness: it shows only whether it is whole.
  *
@@ -31,7 +31,7 @@ export interface Doubt<F> extends RevisionKey {
 
 interface Witnessed<F> {
   values: number;
-  /** Those that neither the log nor a snapshot has. */
+  /** The values that neither the log nor a snapshot confirms. */
   alone: number;
   doubts: Doubt<F>[];
   /** A row whose numbers etcd does not give out; one with another key may be the cause. */

@@ -227,7 +227,7 @@ interface Judged {
   /** Whether a source names it, and whether etcd is started from it. */
   isNamed: boolean;
   starts: boolean;
-  /** Undefined: the data cannot be read. */
+  /** Undefined if the data cannot be read. */
   ids: { same: string; revision: number; written: Date } | undefined;
   /** One of its members has this machine's address. */
   isOwn: boolean;

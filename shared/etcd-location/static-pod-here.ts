@@ -80,7 +80,7 @@ export async function newestContainersOf(
   return await Promise.all(looks);
 }
 
-/** Those in a container of kube-system, or in a unit of the host. */
+/** The processes in a container of kube-system, or in a systemd unit of the host. */
 export function processesOf(name: string, all: readonly Container[], byName = pidsByName()): SeenProcess[] {
   const pods = knownHere(all);
   return pidsNamed(name, byName).flatMap((pid) => {

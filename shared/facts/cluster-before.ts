@@ -2,7 +2,7 @@
 import type { EtcdElsewhere } from "../etcd-location/etcd-elsewhere.ts";
 import type { KnownNode } from "./known-node.ts";
 
-/** As much of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) as matters here. */
+/** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that this kit reads. */
 export interface ClusterConfiguration {
   clusterName?: string;
   kubernetesVersion?: string;

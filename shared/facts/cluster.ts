@@ -80,7 +80,7 @@ function parsedConfiguration(text: string, what: string): ClusterConfiguration {
   return found;
 }
 
-/** Also where the rest of the cluster cannot be read. */
+/** Works even if the rest of the cluster's data cannot be read. */
 export function certificatesDirIn(data: EtcdData, otherwise = CERTIFICATES_DIR): string {
   return attempt(() => readConfiguration(data).certificatesDir ?? CERTIFICATES_DIR, otherwise);
 }

@@ -26,7 +26,7 @@ export interface RepairState {
   leavesOut?: boolean;
 }
 
-/** As the operator says with --lost. */
+/** The nodes that the operator named with --lost. */
 export interface LostNodes {
   names: readonly string[];
   /** With --without. */

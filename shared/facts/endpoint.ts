@@ -103,7 +103,7 @@ interface ConfigHere {
   tlsServerName?: string | undefined;
 }
 
-/** Those of before the repair where it has a copy of them. */
+/** The kubeconfigs from before the repair, if the rescue folder has a copy of them. */
 function kubeconfigsHere({ rescue, node }: EndpointPlace): ConfigHere[] {
   const moved = movedHere();
   return KUBECONFIGS.flatMap((row) => {
@@ -253,7 +253,7 @@ function isServed(at: string, answers: Answers, place: Pick<EndpointPlace, "fact
   return !isLocal(host) && !place.node.addresses.includes(host) && !isOfAnother(host, place);
 }
 
-/** Whoever goes there reaches that node's API server, and shows this one's certificate to nobody. */
+/** Whether the host is another node's: a client then reaches the API server of that node, and never sees the certificate of this node's API server. */
 function isOfAnother(host: string, { cluster, node }: Pick<EndpointPlace, "cluster" | "node">): boolean {
   return believedPeers(cluster, { node }).some(({ name, places }) => [name, ...places].includes(host));
 }

@@ -94,7 +94,7 @@ export function apiAddressOf(
   return apiEndpoint(name, data) ?? (places[0] ? { host: places[0], port } : undefined);
 }
 
-/** Those of them that are believed: a restore has left the others behind, and they are only known to be lost. */
+/** The members that this kit believes: a restore has left the other members out, and they are only known as lost. */
 export function believedPeers<N extends NamedNode & { former?: true }>(
   cluster: { nodes: readonly N[] },
   place: Parameters<typeof otherControlPlanes>[1],

@@ -1,4 +1,4 @@
-/** Who led, and which kubelets were alive, when etcd's data was written. */
+/** Says which node led, and which kubelets were alive, when etcd's data was written. */
 import {
   hostOfHolder,
   LEADERS,

@@ -1,5 +1,5 @@
 /** The control plane nodes beside one. */
-/** As much of a node as decides here. */
+/** The fields of a node that decide here. */
 export interface NamedNode {
   name: string;
   controlPlane: boolean;

@@ -32,7 +32,7 @@ export interface StrangeFolder {
 
 type KeyFacts = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
 
-/** Undefined: it is not there, leads to certificatesDir, or has no key that differs. */
+/** Returns undefined if the folder is missing, is a link to certificatesDir, or has no key that differs. */
 export function strangeFolder(keyFacts: KeyFacts, node: Node): StrangeFolder | undefined {
   const { certificatesDir } = keyFacts;
   const [usual, own] = [realPath(CERTIFICATES_DIR), realPath(certificatesDir)];

@@ -346,7 +346,7 @@ interface CopiedEntry {
   via?: string;
   /** The target of a link in the copy. A link without it is dead. */
   target?: string;
-  /** Undefined: links are kept. */
+  /** Links stay links if this is undefined. */
   tops: readonly Top[] | undefined;
 }
 

@@ -23,7 +23,7 @@ export type Decided = "continue" | "changed" | "wait" | "end";
 const LOOK_AGAIN = "Look again: I have changed something";
 const END = "End here: nothing more is done";
 
-/** All of them in turn; the first that changes something ends it, as the others may be gone then. */
+/** Asks all questions in turn. Ends after the first answer that changes something, because the other questions may then be obsolete. */
 export async function decideAll(session: Session, decisions: readonly DecisionData[]): Promise<Decided> {
   const open = decisions.filter((decision) => isOpen(session, decision));
   if (await bringOwnFiles(session, open)) return "changed";
@@ -126,13 +126,13 @@ async function removeBundle(session: Session, first: Host) {
   await session.transport.run(first, inKit(first, "rm -f operators-bundle.age"));
 }
 
-/** Undefined: the operator has named none that can be taken; the reason was said, and the question comes again. */
+/** Returns undefined if the operator named no usable one. The reason was printed, and the question is asked again. */
 async function operatorsFile({ person }: Session, question: string): Promise<Uint8Array | undefined> {
   const path = await person.path(question);
   return path === undefined ? undefined : await read(path);
 }
 
-/** Undefined: the reason was said. */
+/** Returns undefined after the reason was printed. */
 async function read(path: string): Promise<Uint8Array | undefined> {
   const bytes = await attemptLater(() => bytesOf(path));
   if (!(bytes instanceof Fail)) return bytes;

@@ -35,7 +35,7 @@ import { isKnownLine } from "./trusted-plan.ts";
 
 type Step = Pick<StepData, "number" | "exit"> & Partial<Pick<StepData, "task">>;
 
-/** Undefined: it ended as the plan says. Errors: Fail where a line is none of this kit's. */
+/** Returns undefined if the command ended with an exit code that the plan expects. Errors: Fail if a command is not one of this kit's. */
 export async function doAct(session: Session, step: Step, act: Act): Promise<Stopped | undefined> {
   if (isIdle(session, step)) return void say("no worker has to join: nothing is carried or typed for it");
   for (const line of linesByHand(session, act)) answer(`      ${line}`);
@@ -142,9 +142,9 @@ async function bringKits(session: Session, { to }: BringKit): Promise<Stopped | 
 
 interface Line {
   name: string;
-  /** As the plan has it. */
+  /** The text as it stands in the plan. */
   line: string;
-  /** With what this node alone needs. */
+  /** The command with what only this node needs, such as its flags. */
   typed: string;
   lanes: Lanes;
 }

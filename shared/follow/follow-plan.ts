@@ -66,7 +66,7 @@ async function withoutPlan(
   return ended === "refused" ? ENDS.waits : ENDS.stopped;
 }
 
-/** Undefined: all is decided, and the plan holds. */
+/** Returns undefined if all questions are decided, and the plan is still valid. */
 async function decided1(session: Session, decisions: readonly DecisionData[]): Promise<Next | undefined> {
   if (decisions.length === 0) return undefined;
   const decided = await decideAll(session, decisions);
@@ -106,7 +106,7 @@ async function holdFirst(session: Session, plan: PlanData): Promise<Next | undef
   return undefined;
 }
 
-/** Undefined: what the screen names may be done. What an earlier screen has named is not asked again. */
+/** Returns undefined if the operator agreed to what the screen names. Does not ask again about what an earlier screen named. */
 async function begins(session: Session, plan: PlanData): Promise<Next | undefined> {
   const irreversible = showSteps(plan);
   const isNamed = irreversible.every((text) => session.named.has(text));

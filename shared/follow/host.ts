@@ -30,7 +30,7 @@ export interface Transport {
    */
   meet(host: Host): Promise<string | undefined>;
   run(host: Host, command: string, how?: HowToRun): Promise<Output>;
-  /** With the terminal: it asks, or shows something once. Returns the exit code. */
+  /** Runs a command that asks something, or shows something only once, on the operator's terminal. Returns the exit code. */
   onTerminal(host: Host, command: string): Promise<number>;
   /** No copy is ever on this machine's disk. Returns the reason of a failure. */
   pipe(from: Host, pack: string, to: Host, unpack: string, how?: Patience): Promise<string | undefined>;

@@ -77,7 +77,7 @@ async function remember(session: Session, plan: PlanData) {
   }
 }
 
-/** Undefined: the operator says none, and the node is left out. Errors: Fail where it is no address. */
+/** Returns undefined if the operator gives no address: the node is then left out. Errors: Fail if the answer is no address. */
 async function operatorsAddress(session: Session, name: string, why: string): Promise<string | undefined> {
   const typed =
     session.addresses.get(name) ??
@@ -88,7 +88,7 @@ async function operatorsAddress(session: Session, name: string, why: string): Pr
   });
 }
 
-/** Undefined: it is there, or has been. Else why not. */
+/** Returns undefined if the node answers now, or has answered before; otherwise the reason why it does not answer. */
 export async function meetOnce(session: Session, host: Host): Promise<string | undefined> {
   if (session.met.has(host.name)) return undefined;
   const why = await session.transport.meet(host);

@@ -12,7 +12,7 @@ const LEFT: Readonly<Record<string, string>> = {
   "remove-kit": "Last, remove the kit under this repair",
 };
 
-/** Without what a person does here; on all other nodes it is done. */
+/** Leaves out what a person types on this node; on all other nodes the acts are done. */
 export function stepsFromHere({ first }: Session, steps: readonly StepData[]): StepData[] {
   if (!first.isHere) return [...steps];
   return steps.flatMap((step) => {

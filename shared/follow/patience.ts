@@ -4,9 +4,9 @@ export const MOST_OUTPUT = 8 * 2 ** 20;
 
 /** How long others may take: seconds. */
 export interface Patience {
-  /** Without a byte. */
+  /** The limit, in seconds, for the time without output. */
   quiet?: number | undefined;
-  /** In all. */
+  /** The limit, in seconds, for the whole command. */
   most?: number | undefined;
   /**
    * Somebody decides: true waits as long again, false ends it. Unset: nobody is there, and it ends. `signal` aborts when

@@ -1,5 +1,5 @@
 /**
- * Who decides: a person at a terminal, who types numbers, or the options of a line without a terminal. A question shows
+ * The one who decides: a person at a terminal, who types numbers, or the options of a command without a terminal. A question shows
  * each way with a number; nothing else has to be typed, but the path of a file.
  */
 import { closeSync, constants, openSync, readSync } from "node:fs";
@@ -20,7 +20,7 @@ export interface Person {
   readonly isThere: boolean;
   /** The number of the way, from 0 on; undefined: nobody answers, or the question is taken back (`signal`). */
   choose(question: AskedNow, signal?: AbortSignal): Promise<number | undefined>;
-  /** Undefined: nobody answers. */
+  /** Undefined if nobody answers. */
   path(question: string): Promise<string | undefined>;
 }
 

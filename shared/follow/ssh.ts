@@ -106,7 +106,7 @@ export class Ssh implements Transport, Disposable {
     ];
   }
 
-  /** As root. */
+  /** The arguments that run the command as root. */
   #argv(host: Host, command: string, { terminal = false } = {}): string[] {
     if (host.isHere) return ["/bin/sh", "-c", command];
     const marked = terminal ? command : `echo ${this.#mark}; ${command}`;

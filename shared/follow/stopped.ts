@@ -5,7 +5,7 @@ import type { Output } from "./host.ts";
 /** Where an act stopped, and why. */
 export interface Stopped {
   node: string;
-  /** As a person types it there. */
+  /** The command as a person types it on that node. */
   command: string;
   reason: string;
   /** This program's own hint. */

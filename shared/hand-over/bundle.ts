@@ -60,7 +60,7 @@ export interface BundleManifest {
 }
 
 export interface Bundle {
-  /** All of SHARED_FILES, but those that are elsewhere. */
+  /** All files of SHARED_FILES, except those whose keys are elsewhere. */
   files: Map<string, Uint8Array>;
   /** Unset if the bundle was packed by hand, with tar and age. */
   manifest: BundleManifest | undefined;

@@ -137,7 +137,7 @@ function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; 
     : { why: "the kubelet has no record of it on this node" };
 }
 
-/** Those of other namespaces never count: where tenants have made too many, the others are not read. */
+/** Mirror pods of other namespaces never count: if tenants have made too many of them, the rest is not read. */
 function tenantsPods(data: EtcdData, nodeName: string, budget = rowsBudget(data, "pods/")): MirrorPod[] {
   const found: MirrorPod[] = [];
   try {

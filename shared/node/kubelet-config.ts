@@ -51,7 +51,7 @@ export const KEPT_CONFIG = "/run/kubelet.configz";
 interface LostConfig {
   path: string;
   text: string;
-  /** Who still has it. */
+  /** The program or file that still has the value. */
   from: string;
 }
 

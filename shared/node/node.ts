@@ -125,7 +125,7 @@ export function otherName(node: Pick<Node, "name" | "hostName">, flags: KubeletF
 
 const MOVE = `${command("move")}   # it gives the kubelet its node's name: RUNBOOK-MORE "Machines that moved"`;
 
-/** Those by which others reach it. */
+/** The addresses by which other machines reach this node. */
 export async function machineAddresses(): Promise<string[]> {
   return await addressesWhere((scope) => scope !== "host" && scope !== "link");
 }

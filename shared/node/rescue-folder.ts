@@ -67,7 +67,7 @@ export function rescueFolders(): Rescue[] {
   return allRescueFolders().filter(({ dir }) => list(dir).join() !== WORDS_FILE);
 }
 
-/** Also those that hold nothing but words: no repair has begun there. */
+/** Includes folders that have only saved options: no repair has begun in them. */
 export function allRescueFolders(): Rescue[] {
   return list(PARENT)
     .flatMap((name) => {

@@ -20,7 +20,7 @@ export interface Unit {
   command: string[];
   /** The same as it stands in the unit. */
   exec: string;
-  /** Those of files come last, as with systemd. */
+  /** The variables of environment files come last, as with systemd. */
   variables: Map<string, string>;
   files: EnvironmentFile[];
   user: string;

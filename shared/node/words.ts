@@ -88,8 +88,8 @@ function isKind(option: unknown): option is SavedOptionKind {
 
 /* A word, and the text of it. */
 
-/** A later word takes the place of those that it contradicts. */
-export function withSavedOption(words: SavedOption[], word: SavedOption): SavedOption[] {
+/** Adds an option, and removes older ones that it contradicts. */
+function withSavedOption(words: SavedOption[], word: SavedOption): SavedOption[] {
   const { single, instead } = kindOf(word);
   const goes = (other: SavedOption) =>
     (other.option === word.option && (single || other.value === word.value)) ||
@@ -147,7 +147,7 @@ function hold(words: SavedOption[]) {
   typed = { run: mode.began, words };
 }
 
-/** It begins no run of its own. */
+/** Forgets the options of an earlier run in this process. */
 export function noTypedOptions() {
   hold([]);
 }
@@ -159,7 +159,7 @@ function typedNow(): SavedOption[] {
 
 const now = () => ({ at: new Date().toISOString(), by: basename(process.argv[1] ?? "", ".ts") });
 
-/** This run's command line. From here on it counts; `saveTypedOptions` keeps it. */
+/** Uses the options of this run's command line from now on; `saveTypedOptions` saves them. */
 export function useTypedOptions(options: TypedOptions) {
   const source = now();
   for (const option of SAVED_OPTION_NAMES)
@@ -167,7 +167,7 @@ export function useTypedOptions(options: TypedOptions) {
       hold(withSavedOption(typedNow(), { option, value, ...source }));
 }
 
-/** All that hold: kept ones, and those of this run. Errors: Fail where the file cannot be read. */
+/** All options that are valid now: the saved ones, and those of this run. Errors: Fail if the file cannot be read. */
 export function savedOptionsHere(): SavedOption[] {
   return typedNow().reduce(withSavedOption, keptHere().said);
 }
@@ -264,7 +264,7 @@ export function isOver(option: SavedOptionKind, why: string): boolean {
   return keptHere().over.some((word) => word.option === option && word.why === why);
 }
 
-/** Those of another node. What was said here later, or has ended here since, they do not change. */
+/** Adds the saved options of another node. They do not replace options that were typed here later, or that have ended here since. */
 export function mergeSavedOptions(words: readonly SavedOption[]) {
   const { said, over } = keptHere();
   const isSame = (one: SavedOption, { option, value }: SavedOption) =>
@@ -275,14 +275,14 @@ export function mergeSavedOptions(words: readonly SavedOption[]) {
   add(words.filter((word) => !isLater(word)));
 }
 
-/** Nodes that renew their Leases: whatever was said of them before. */
+/** Ends all saved options about these nodes: they renew their Leases. */
 export function endSavedOptionsOf(nodes: readonly string[]) {
   const isOf = (word: SavedOption) =>
     kindOf(word).ofNodes === true && !/worker|control-plane/.test(word.option) && nodes.includes(word.value);
   endSavedOptions(isOf, "it renews its Lease");
 }
 
-/** A fact says otherwise, or the operator. Says so of what was kept. */
+/** Ends options that a fact contradicts, or that the operator takes back. Prints each saved option that ends. */
 export function endSavedOptions(isOver: (word: SavedOption) => boolean, why: string) {
   hold(typedNow().filter((word) => !isOver(word)));
   const kept = keptHere();
@@ -294,7 +294,7 @@ export function endSavedOptions(isOver: (word: SavedOption) => boolean, why: str
   write({ ...kept, ...left }, "what still holds of what was said", mayUseDisk());
 }
 
-/** Still open, in words, if this folder keeps them. */
+/** The saved options that are still valid, as text, if they are in this folder. */
 export function openSavedOptions(rescue: { dir: string }): string[] {
   if (fileHere() !== wordsFile(rescue)) return [];
   return meanings(keptHere().said.filter((word) => !kindOf(word).isHistory));

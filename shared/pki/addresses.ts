@@ -31,7 +31,7 @@ export function canonicalHost(host: string): string {
   return isIP(host) > 0 && !host.includes("%") ? canonicalIp(host) : host;
 }
 
-/** Who listens there listens at each address of the machine. */
+/** A server that listens at one of these listens at each address of the machine. */
 export function isEachAddress(host: string): boolean {
   return ["0.0.0.0", "::"].includes(canonicalHost(host));
 }

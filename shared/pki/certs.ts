@@ -111,7 +111,7 @@ export interface ExternalEtcd extends EtcdClientFiles {
 export interface EtcdCa {
   cert: string;
   key: string;
-  /** Those of etcd itself, for clients and for peers, and the API server's. */
+  /** The certificates of etcd itself, for clients and for peers, and the API server's client certificate. */
   pairs: readonly EtcdClientFiles[];
   /** The user as whom etcd runs, who has to read them. */
   user: string;

@@ -78,7 +78,7 @@ export interface WantedPki {
   kubeconfigs?: readonly KubeconfigRow[];
 }
 
-/** All of a control plane node but the kubelet's kubeconfig, whose certificate is a file of the kubelet's. */
+/** All files of a control plane node, except the kubelet's kubeconfig: its certificate is a file of the kubelet. */
 export function wholePki(facts: ClusterFacts, { superAdmin = false } = {}): Required<WantedPki> {
   const kubeconfigs = kubeconfigRows(facts, { superAdmin }).filter(({ name }) => name !== "kubelet");
   return { certs: CERTS, serviceAccountKey: true, kubeconfigs };

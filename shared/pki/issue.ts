@@ -25,8 +25,7 @@ interface IssueOptions {
   /** Names and addresses beside those of the row. */
   more?: readonly string[];
   /**
-   * Set for a CA that is made again from its key: a PEM certificate that this key has signed, whose words
-   * about its issuer are kept.
+   * Set for a CA that is made again from its key: a PEM certificate that this key has signed. The new CA gets the issuer name and key ID of this certificate.
    */
   signed?: string | undefined;
 }

@@ -16,7 +16,7 @@ export interface KeyPair {
 }
 
 interface Curve {
-  /** As JWKs and WebCrypto call it. */
+  /** The name of the curve in JWKs and WebCrypto. */
   crv: "P-256" | "P-384" | "P-521";
   /** Its JWS algorithm (RFC 7518 §3.1), and the hash used with it, there and in Go's certificates. */
   alg: string;

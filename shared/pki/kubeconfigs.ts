@@ -29,7 +29,7 @@ export interface KubeconfigRow {
   since?: number;
   /** kubeadm makes it in `init` only, never in `join`: nothing else needs it. */
   firstControlPlaneOnly?: true;
-  /** Who reads it once, at its start: a server starts again where part 2 has written it. */
+  /** The server that reads this file once, at its start: part 2 restarts this server if it has written the file. */
   readBy: "kube-controller-manager" | "kube-scheduler" | "the kubelet" | "people";
 }
 
@@ -315,7 +315,7 @@ function withUserAs(text = "", change: (user: Fields) => void): string | undefin
   return yamlText(config);
 }
 
-/** None if it is no kubeconfig. */
+/** Returns an empty list if the text is no kubeconfig. */
 function fieldsOf(text: string): Fields {
   const config = attempt(() => parse(text, "in a text"), {});
   return isMapping(config) ? config : {};

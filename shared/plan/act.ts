@@ -41,7 +41,7 @@ export interface Carry {
   from: string;
   to: string[];
   files: string[];
-  /** Whoever has one of the files can become a node, or open the bundle of the keys. */
+  /** True if one of the files lets its owner join as a node, or decrypt the bundle of the keys. */
   secret: boolean;
   /** A file that is there already stays. */
   keep?: true;
@@ -69,6 +69,6 @@ export function actsOn(act: Act): readonly string[] {
   return "on" in act ? act.on : act.do === "gather" ? act.from : act.do === "fetch" ? [act.from] : act.to;
 }
 
-/** Whoever has one of these can become a node, or open the bundle of the keys. */
+/** Files that let their owner join as a node, or decrypt the bundle of the keys. */
 export const isSecret = (files: readonly string[]) =>
   files.some((one) => /(^|\/)(token|passphrase)$/.test(one));

@@ -63,7 +63,7 @@ const AIMS = {
 const PROVED =
   "Part 5's checks are all good on this node now: every node that should be there renews its Lease and answers by the API.";
 
-/** Who is done with a repair types the plan once more, and should not begin anew. */
+/** After a repair, an operator who types `plan` again should not begin the repair anew. */
 function othersAim(facts: Facts, nodes: readonly PlanNode[]): string {
   const unseen = unseenOthers(nodes, facts);
   if (unseen.length === 0) return AIMS.others;
@@ -133,7 +133,7 @@ export interface Elsewhere {
   notes?: Note[];
 }
 
-/** Undefined: the plan is made here, and has steps. */
+/** Returns undefined if the plan is made on this node, and has steps. */
 export function whereToPlan(assessed: Assessment, around: Surroundings): Elsewhere | undefined {
   const where = lookFirst(assessed, around) ?? whereKeysAre(assessed, around.facts);
   const decisions = where?.to === undefined ? decisionsOf(assessed, around) : undefined;

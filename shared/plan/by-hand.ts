@@ -24,7 +24,7 @@ export interface Line {
 export const YOUR_MACHINE = "your machine";
 
 export interface ByHand {
-  /** Undefined: nothing proves its address. */
+  /** Undefined if nothing proves the node's address. */
   reach: (name: string) => Reached | undefined;
   /** The line that the step of this number has printed. */
   printed?: (step: string) => string | undefined;
@@ -35,7 +35,7 @@ export interface ByHand {
 /** Lines for so many nodes. */
 const MOST = 10;
 
-/** None has a line more by what is in the names. `on`: only these of the act's nodes. */
+/** The commands of an act; names with special characters add no further line. `on`: only these nodes of the act. */
 export function linesOfAct(act: Act, hands: ByHand, on: readonly string[] = actsOn(act)): Line[] {
   const all = lines(act, hands, on);
   // the program that unpacks the kit has several lines of its own
@@ -92,7 +92,7 @@ export function onYourMachine(names: readonly string[], line: (name: string) => 
   return texts.map((text) => ({ at: YOUR_MACHINE, text }));
 }
 
-/** Each node of a plan as its lines reach it. */
+/** Says for each node of a plan how the printed commands reach it. */
 export function reachIn(nodes: readonly PlanNode[], user: string): ByHand["reach"] {
   return (name) => {
     const node = nodes.find((one) => one.name === name);
@@ -232,7 +232,7 @@ function kitLines({ kitLine, reach }: ByHand, to: readonly string[]): Line[] {
   });
 }
 
-/** As they stand on a page: the place before the lines that are typed there. */
+/** The commands as a page shows them: the place, followed by the commands to type there. */
 export function inText(lines: readonly Line[]): string[] {
   return lines.flatMap(({ at, text }, index) =>
     at === undefined || at === lines[index - 1]?.at ? text : [`# on ${plainLine(at)}:`, text],

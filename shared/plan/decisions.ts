@@ -26,7 +26,7 @@ interface Decisions {
   notes: Note[];
 }
 
-/** Undefined: nothing is open, or no line of part 1 or 2 is coming. */
+/** Returns undefined if no decision is open, or if the plan has no command of part 1 or 2. */
 export function decisionsOf(assessed: Assessment, around: Surroundings): Decisions | undefined {
   if (!assessed.course?.includes("control-plane") || !around.nodes[0]) return undefined;
   const files = openFiles(assessed, around.facts);

@@ -10,7 +10,7 @@ import { EFFORTS, type Effort, IRREVERSIBLE_AT, NEW_MACHINE_NOTE } from "./effor
 
 export interface CostsHere {
   lost: LostNodes;
-  /** Undefined: not known. */
+  /** Undefined if it is not known. */
   etcdRuns?: EtcdHome["runs"] | undefined;
   /** Name of a node → containers that run there beside the control plane's servers; only of who was looked at. */
   workloads?: ReadonlyMap<string, number> | undefined;

@@ -38,7 +38,7 @@ export const KEPT = "Keep the line that it prints: a later step types it";
 export const NEW_MACHINE_NOTE =
   "At its end it prints the lines by which a new machine comes in, after part 5";
 const NAMES = 'It should name no worker that has to join. If it names one: RUNBOOK.md, "Join the workers"';
-/** Who lives from memory renews its Lease until it starts anew. */
+/** A process with valid certificates in memory renews its Lease until it restarts. */
 export const DECIDES =
   "It decides who joins. It does not name a worker that has lost its files, and whose kubelet keeps running from memory. That worker joins when its kubelet has been restarted. Then repeat this step";
 const BY_NAME =

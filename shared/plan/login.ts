@@ -1,4 +1,4 @@
-/** Who logs in on the nodes, and where the kit lies there. */
+/** The user that logs in on the nodes, and the folder of the kit on the nodes. */
 import { command } from "../again.ts";
 import { Refused } from "../fail.ts";
 import { programWord } from "../shell-line.ts";
@@ -21,7 +21,7 @@ export function requireUserName(name: string) {
   });
 }
 
-/** As one word for ssh. sudo never asks for a password: nobody could answer. */
+/** Quotes a command as one argument of ssh. sudo must not ask for a password: nobody could answer. */
 export function asRoot(user: string, command: string): string {
   if (user === ROOT) return programWord(command);
   return /^[^'"\\$`!]*$/.test(command)

@@ -51,7 +51,7 @@ export interface Plan {
   aim: string | undefined;
   /** Which nodes were looked at, and how. Sentences. */
   looked: string[];
-  /** Those of them about answers that do not count. */
+  /** The notes about answers that are not used. */
   leftOut: string[];
   /** It has to be made on another node, or waits for a look: it only says so. */
   elsewhere: Elsewhere | undefined;
@@ -343,7 +343,7 @@ function blocksOf(all: readonly Block[], course: Course, deep: Assessment["deep"
   return [...blocks.filter(isUrgent), ...kit, ...blocks.filter((block) => !isUrgent(block))];
 }
 
-/** As the salvage will leave the keys; if it ends otherwise, the plan is another one. */
+/** Assumes that the salvage finds the keys that can be found; if it ends otherwise, a new plan is needed. */
 function asPlanned(block: Block, course: Course, deep: Assessment["deep"]): Block {
   if (block.task !== "salvage") return block;
   const commands = block.commands.map((command) =>

@@ -25,7 +25,7 @@ export interface AnsweredNode {
   lacks: readonly string[] | undefined;
   /** A process may hold one of them, and was not read to its end. */
   unread?: boolean;
-  /** None of the control plane's servers runs there. */
+  /** True if no server of the control plane runs on the node. */
   noServers: boolean;
   /** Has lost what only a join brings back. */
   joins: boolean;
@@ -42,7 +42,7 @@ export interface AnsweredNode {
   lostFiles: readonly string[];
   /** A worker's static pods: "all" where the folder of its manifests is lost. */
   lostPods: readonly string[] | "all";
-  /** Also those that have a replacement. */
+  /** Includes files that have a replacement. */
   missing: readonly string[];
   /** Parts 1 to 3 would refuse this there: ids that are known here. */
   refusals: readonly Pick<Refusal, "part" | "id">[];
@@ -90,7 +90,7 @@ interface AnswerContext {
   hashes: readonly string[];
   /** Paths that this node's own static pods and its kubelet name. */
   files?: readonly string[];
-  /** Those that a worker's kubelet names as well. */
+  /** The files that a worker's kubelet names, too. */
   ofKubelet?: readonly string[];
   now: Date;
 }

@@ -88,7 +88,7 @@ export function inUtc(at: Date): string {
   return `${at.toISOString().slice(11, 16)} UTC`;
 }
 
-/** None if nobody has searched. */
+/** Empty if nobody has searched for the keys. */
 export function lostKeys(deep: Assessment["deep"]): string[] {
   return (deep?.keys ?? []).flatMap(({ name, places }) => (places.some(({ found }) => found) ? [] : [name]));
 }

@@ -76,7 +76,7 @@ export interface PlanFacts {
   /** Why the disk below /etc/kubernetes cannot be searched. */
   noDisk: string | undefined;
   named: readonly Pick<LostFile, "path" | "program" | "namedBy">[];
-  /** Without this node, enough members of etcd go on. */
+  /** True if etcd keeps its quorum without this node. */
   othersServe: boolean;
   /** Machines that have other addresses than before. */
   moved: Moved;
@@ -187,7 +187,7 @@ function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {
   ];
 }
 
-/** As typed, or as said before. */
+/** The value that was typed, or the saved one. */
 function saidHere(
   typed: Asked,
   words: Asked,

@@ -49,7 +49,7 @@ export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], fa
 
 type Joined = Block & { files: string[] };
 
-/** Those that go the same way go together. */
+/** Joins files that are copied between the same nodes into one step. */
 function joinCarried(blocks: readonly Block[]): Joined[] {
   const all: Joined[] = [];
   for (const block of blocks) {
@@ -167,7 +167,7 @@ interface Typing {
   aside: readonly string[];
 }
 
-/** Undefined: the effort's own. */
+/** Undefined: the value of the effort is used. */
 function noteOf(
   { task, exit }: Block,
   at: readonly PlanNode[],

@@ -5,7 +5,7 @@ export interface Reached {
   name: string;
   /** The destination for ssh: an address, the operator's own name for it, or a placeholder such as ADDRESS-OF-w1. */
   address: string;
-  /** Who logs in: root, or a user who may use sudo there without a password. */
+  /** The user that logs in: root, or a user who may run sudo on the node without a password. */
   user: string;
   /** Host keys are compared with that of this name (HostKeyAlias in ssh_config(5)). Unset: with that of the address. */
   alias?: string | undefined;

@@ -1,4 +1,4 @@
-/** Who reads a CA's certificate, and which one it has in memory. ca-readers.ts looks. */
+/** A process that reads a CA's certificate, and the certificate that it has in memory. ca-readers.ts finds these processes. */
 export interface CaReader {
   /** One of kubeadm's four, "kubelet", or the container of another static pod. */
   name: string;
@@ -9,7 +9,7 @@ export interface CaReader {
   started?: Date | undefined;
   /** When the file last changed, its name, owner and mode included; undefined: it does not exist. */
   changed?: Date | undefined;
-  /** Undefined: the file's content at its start is unknown. */
+  /** Undefined if the content of the file at the start of the process is unknown. */
   holds?: "today's" | "an older one" | undefined;
   /** Expiry of the older certificate that it holds or may hold; undefined: no older one is known here. */
   until?: Date | undefined;

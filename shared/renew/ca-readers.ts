@@ -50,7 +50,7 @@ export function holdExpired(readers: readonly CaReader[], now = new Date()): boo
   return readers.some(({ holds, until }) => holds === "an older one" && until !== undefined && until < now);
 }
 
-/** Those of kubeadm's own that a restart helps, which needs a file that is renewed already. */
+/** The servers of kubeadm that need a restart, because the file that they read is renewed already. */
 export function holdersOfExpiredCa(readers: readonly CaReader[]): string[] {
   const all = readers.filter((one) => one.fileUntil === undefined && holdExpired([one]));
   return [...new Set(all.map(({ name }) => name))].filter((name) => name === "kubelet" || isKubeadms(name));

@@ -55,7 +55,7 @@ const GRACE = 5;
 
 type Behind = (reader: CaReader) => boolean;
 
-/** Those that hold an older certificate; for an undo, those that started before the file changed. */
+/** The processes that have an older certificate in memory; for an undo, the processes that started before the file changed. */
 export function holdsAnother({ undo = false }: { undo?: boolean | undefined }): Behind {
   const readBefore: Behind = ({ started, changed }) =>
     started !== undefined && changed !== undefined && started < changed;

@@ -18,7 +18,7 @@ function eventsOf<W extends KeptEvent["what"]>(run: KeptRecord, what: W): Of<W>[
   return run.events.filter((event): event is Of<W> => event.what === what);
 }
 
-/** Without nodes of which there is nothing to say. */
+/** Leaves out nodes without findings. */
 function byNode<T>(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => T | undefined): Map<string, T> {
   return new Map(
     [...Map.groupBy(runs, ({ node }) => node)].flatMap(([node, its]) => {

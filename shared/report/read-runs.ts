@@ -25,7 +25,7 @@ export interface KeptRecord {
   version: string;
   args: readonly string[];
   began: Date;
-  /** Undefined: it was cut off, or still runs. */
+  /** Undefined if the run was interrupted, or still runs. */
   exitCode: number | undefined;
   ended: Date;
   steps: {

@@ -111,7 +111,7 @@ interface Bundled extends Verified {
   hostName: string;
   logs: string | undefined;
   withNames: boolean | undefined;
-  /** As typed. */
+  /** The path as it was typed. */
   etcdData: string | undefined;
 }
 

@@ -187,7 +187,7 @@ type LogEnd = Pick<EtcdData["end"], "index"> &
     leftOut?: readonly string[];
   };
 
-/** Whether all is here up to the log's end: nothing was behind it, as far as this disk shows, and no key is given up. */
+/** Whether the data is complete up to the end of the log. This disk shows no later entry, and no key was left out. */
 export function isWhole({ isCut, isEndSeen, leftOut = [] }: Omit<LogEnd, "index">): boolean {
   return isEndSeen === true && !isCut && leftOut.length === 0;
 }

@@ -23,7 +23,7 @@ interface By {
   isWhole: (key: string, value: Uint8Array) => boolean;
 }
 
-/** Those for which there is exactly one whole value. */
+/** Mends the values for which exactly one undamaged value was found. */
 export function mend(
   db: Bbolt,
   doubts: readonly Doubt<unknown>[],

@@ -161,7 +161,7 @@ function contentOf(data: EtcdData, { members, alarms, last, bump }: Written): Re
   };
 }
 
-/** Those of the database that there is, then those that the log adds, and what raises the revision: it is of no key. */
+/** The rows of the existing database, then the rows that the log adds, then the row that raises the revision, which belongs to no key. */
 function* revisionsOf(data: EtcdData, raised: Buffer | undefined): Generator<Row> {
   const { rows, changes } = data.stored();
   yield* rows;

@@ -140,7 +140,7 @@ const nameOf = ({ key, main }: Doubt<unknown>) => `${fromRaw(key)} (revision ${m
 
 interface Unproved {
   damaged: readonly Doubt<ValueFinding>[];
-  /** Those of them that no witness has. */
+  /** The values that nothing but the database confirms. */
   left: readonly Doubt<ValueFinding>[];
   values: number;
   without: readonly string[];

@@ -112,7 +112,7 @@ export async function writeMember(
   });
 }
 
-/** As etcd makes room in its log: whoever reads that sees its end. */
+/** Allocates empty space in the log as etcd does: a reader recognises the end of the log by it. */
 function makeRoom(path: string, size: number) {
   fs.truncateSync(path, size);
   sync(path);

@@ -148,7 +148,7 @@ function progressOf(disk: Disk): OnProgress {
 /** The most words that are still looked at, in what was read when the time ends. */
 const MOST_LATE = 256;
 
-/** As they are met, each content once; cut files at the end. Errors: Fail where the budget is spent. */
+/** Yields the finds in the order of the disk, each content once, and incomplete files at the end. Errors: Fail when the time is over. */
 export async function* carve(
   disk: Disk,
   { onProgress, budget }: { onProgress?: OnProgress; budget?: Budget } = {},

@@ -31,7 +31,7 @@ import { isIrreplaceable, type Target } from "./wanted-keys.ts";
 /** Limits for each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
 
-/** Known by the runtime's containers, or the kubelet's records where no runtime answers. */
+/** Finds the processes by the runtime's containers, or by the kubelet's records if no runtime answers. */
 export async function processesHere(node: Node | undefined): Promise<Holders> {
   const all = node ? await attemptLater(() => containers(node.runtimeEndpoint)) : [];
   if (all instanceof Fail) say(`${all.message}: using the kubelet's records to tell processes apart`);

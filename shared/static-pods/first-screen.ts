@@ -122,7 +122,7 @@ function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], stops: rea
 
 interface BeforeServers extends Pick<BeforeEtcd, "steps"> {
   "images-later"?: boolean | undefined;
-  /** As etcd says. */
+  /** The value that etcd reports. */
   isFull: boolean;
 }
 

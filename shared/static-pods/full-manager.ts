@@ -76,7 +76,7 @@ function runsAgain({ node }: ControlPlaneNode): () => Promise<boolean> {
   };
 }
 
-/** As much of a mirror pod as says how its manifest is. */
+/** The fields of a mirror pod that show what its manifest is. */
 async function managersOn(api: KubeApi, nodes: readonly string[]): Promise<Map<string, ManagerPod>> {
   const path = (node: string) => `/api/v1/namespaces/kube-system/pods/${NAME}-${node}`;
   const pods = await Promise.all(nodes.map((node) => api.find<ManagerPod>(path(node))));

@@ -132,7 +132,7 @@ export async function startEtcd(cp: ControlPlaneNode) {
   const { node, facts, asideDir } = cp;
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   const manifest = restoreManifests(cp, ["etcd"]);
-  // one that is known nowhere is part 2's to name
+  // part 2 reports a server whose manifest is found nowhere
   const servers = wantedManifests(cp, undefined, { mayLack: true });
   restoreOthers(cp, servers);
   if (!credentials && !manifest && (await kubeletActive())) return say("unchanged kubelet: it runs");

@@ -78,7 +78,7 @@ export function areReadByServers(cp: ControlPlaneNode, written: readonly string[
 
 interface Reader extends Pick<StaticPod, "name" | "namespace"> {
   files: string[];
-  /** Those, and for kubeadm's servers the shared keys with their public halves: all of them read one, or a copy of it. */
+  /** These files, and for kubeadm's servers the shared keys with their public halves: each server reads one of them, or a copy. */
   reads: (path: string) => boolean;
 }
 

@@ -54,7 +54,7 @@ export async function nodeChecks(...of: Parameters<typeof nodeRows>): Promise<Ch
   return looked;
 }
 
-/** One that does not renew its Lease has only that row and the one of Ready: a machine that is off answers nothing. */
+/** A node that does not renew its Lease has only this row and the row about Ready: a machine that is off answers no other question. */
 function* nodeRows(
   cp: ControlPlaneNode,
   api: KubeApi,

@@ -24,7 +24,7 @@ export interface Asked {
   o: string;
   /** The subject's other fields, `OU=x`. */
   others: string[];
-  /** As they were written. */
+  /** The names as they were written in the request. */
   names: { type: string; value: string }[];
 }
 

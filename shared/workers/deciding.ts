@@ -113,7 +113,7 @@ async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> 
   return judge();
 }
 
-/** None that is left out, and none that is already back, gets a certificate. */
+/** No node that is left out, and no node that is already back, gets a certificate. */
 function notWaitedFor({ away, expected, serving, identities }: Scene, name: string): string | undefined {
   if (!identities!.byName.has(name) || away.has(name)) return undefined;
   if (!expected.some((node) => node.name === name)) return `"${name}" is left out: --without, --lost`;

@@ -153,7 +153,7 @@ function leftBehind(nodes: readonly KnownNode[], data: EtcdData): [KnownNode, st
   });
 }
 
-/** None of what is encrypted at rest, and cannot be opened here. */
+/** Leaves out objects that are encrypted at rest, and cannot be decrypted here. */
 function calledHosts(data: EtcdData): string[] {
   const all = WEBHOOKS.flatMap((path) => attempt(() => readObjects<Called>(data, path).toArray(), []));
   return all

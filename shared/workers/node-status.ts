@@ -236,7 +236,7 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
   }
 }
 
-/** A CA of the kubelet's own: client-go util/cert, GenerateSelfSignedCertKey. It decides nothing but what is said. */
+/** The name of a CA that a kubelet makes for itself: client-go util/cert, GenerateSelfSignedCertKey. It only decides which sentence is printed. */
 const OF_KUBELET = /(^|[\n,])CN=[^\n,]+-ca@\d+$/m;
 
 /**

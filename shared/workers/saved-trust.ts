@@ -70,7 +70,7 @@ export function wasCutOff(node: Node): boolean {
   return unfinished(node) !== undefined;
 }
 
-/** Also if a join was cut off; undefined if there was none. */
+/** Includes a join that was interrupted; undefined if there was no join. */
 export function confBefore(node: Node): string | undefined {
   const { kubeconfig } = node.kubelet;
   const cutOff = unfinished(node);
@@ -108,7 +108,7 @@ function copyTrust({ kubelet }: Node): Copied {
   return { dir, files };
 }
 
-/** Also where the run that brought it so far was cut off. */
+/** Works even if the run that reached this state was interrupted. */
 export function endJoin({ kubelet }: Node, tokenFile: string) {
   noteUnfinished(JOINING, undefined);
   for (const { dir } of rescueFolders().filter(({ dir }) => exists(`${dir}/${UNFINISHED}`))) {

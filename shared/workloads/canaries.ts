@@ -99,7 +99,7 @@ export async function removeLeftCanaries(api: KubeApi) {
   sayNames("removed test pods of a run that was cut off", names);
 }
 
-/** Undefined: a new pod there is reached from here. */
+/** Returns undefined if a new pod on that node is reached from this node. */
 async function canary(
   api: KubeApi,
   node: string,
@@ -187,7 +187,7 @@ interface Pattern {
   proxies?: RunningPod[];
 }
 
-/** Without kube-proxy any image will do: the network is there before an image is looked for. */
+/** Any image is good enough without kube-proxy: the kubelet sets up the network before it looks for the image. */
 const PAUSE = "registry.k8s.io/pause:3.10";
 
 async function patternOf(api: KubeApi): Promise<Pattern> {

@@ -130,10 +130,10 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
 
 type Reference = NonNullable<ReturnType<typeof controllerOf>>;
 
-/** As API servers take kinds: a DNS label but for its capitals. */
+/** A kind as API servers accept it: a DNS label, with capitals. */
 const isKind = (kind: string) => isDnsName(kind.toLowerCase());
 
-/** Who makes a pod writes both words: they are repeated only where they are names. */
+/** The creator of a pod writes both kind and name: they are printed only if they are valid names. */
 function whereabouts({ kind, name }: Reference): string {
   return isKind(kind) && isDnsName(name)
     ? `${kind} ${name} is no longer there`
@@ -230,7 +230,7 @@ function howWithoutAway({ controller, path, restart, newPodsWaitFor }: PodOwner)
   return controller === "StatefulSet" || newPodsWaitFor ? "evict" : restart;
 }
 
-/** Those of a lower number than all of these. */
+/** The pods with a lower ordinal than all of these. */
 export function below(pods: readonly RunningPod[], those: readonly RunningPod[]): RunningPod[] {
   const numberOf = ({ metadata }: RunningPod) => Number(/(?<!\d)\d+$/.exec(metadata.name)?.[0] ?? 0);
   const lowest = Math.min(...those.map(numberOf));

@@ -194,7 +194,7 @@ interface TrustBundle extends KubeObject {
   spec: { signerName?: string; trustBundle: string };
 }
 
-/** None if the API servers do not know this kind. */
+/** Returns an empty list if the API servers do not know this kind. */
 export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
   for (const version of ["v1", "v1beta1", "v1alpha1"]) {
     const path = `/apis/certificates.k8s.io/${version}/clustertrustbundles`;

@@ -220,7 +220,7 @@ export function refuseBareNames(skip: readonly string[]) {
   });
 }
 
-/** Without this, mistyped workloads restart. */
+/** Refuses a bare name: otherwise a mistyped name would restart other workloads. */
 function refuseUnknownSkip(owners: readonly PodOwner[], skip: readonly string[]) {
   const names = owners.map(ownerName);
   const unknown = skip.filter((name) => !names.includes(name));

@@ -38,7 +38,7 @@ export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
   return api.list<TokenSecret>(TOKEN_SECRETS);
 }
 
-/** Also if no controller has filled it yet. */
+/** True even if no controller has filled the Secret yet. */
 export function isCurrent(secret: TokenSecret, trust: TokenTrust, verifies = verifierOf(trust)): boolean {
   return !isFilled(secret) || (verifies(tokenOf(secret)) && holdsCa(secret, trust));
 }

@@ -104,7 +104,7 @@ export class Assembler {
       if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
   }
 
-  /** None once the time for joins, or that of the search, is over. */
+  /** Returns no find once the time for joins, or the time of the search, is over. */
   #inTime<T>(look: () => T[]): T[] {
     return this.#pieces.take(look, this.#isOver());
   }
@@ -203,7 +203,7 @@ class TimeShare {
     this.#milliseconds = seconds * 1000;
   }
 
-  /** None if the time is over, or all time `isOver`. A text that breaks a parser must not hide the keys behind it. */
+  /** Returns an empty list if the time for joins is over, or the time of the search (`isOver`). A text on which a parser fails must not hide the keys that follow. */
   take<T>(look: () => T[], isOver = false): T[] {
     if (isOver || this.#spent >= this.#milliseconds) {
       this.skipped++;
