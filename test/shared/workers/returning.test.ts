@@ -255,7 +255,6 @@ test.each<
     options?: { dryRun?: true; revoked?: true },
   ]
 >([
-  ["no token of this kit", NOBODY, {}, "There is no token of this kit"],
   ["a dry run", NOBODY, {}, "would approve the client certificates of: w1, w2; each once", { dryRun: true }],
   [
     "a dry run without w2",
