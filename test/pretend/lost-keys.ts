@@ -3,7 +3,7 @@
  * what its first screen promised. Dead: nothing of the control plane runs, until the kubelet starts. Alive: all runs.
  */
 import { expect } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/repair-changes.ts";
@@ -159,10 +159,24 @@ export async function expectRefusedFirst(row: LostKeys): Promise<Typed> {
 
 const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "0.02" };
 
-/** Containers that were stopped stay so while the kubelet is stopped, which starts them again. */
+/** In $FAKE, from the stop of etcd or the API server to their start. */
+const ENDED_SERVERS = "ended-servers";
+
+/**
+ * Containers that were stopped stay so while the kubelet is stopped, which starts them again. It restarts when etcd and the
+ * API server are new: a run that met the old API server would lose it between two questions.
+ */
 function runtime(shown: string) {
   return [
+    ...["etcd", "kube-apiserver"].map((name) => ({
+      command: `${CRICTL} stop --timeout * ${name}-id`,
+      does: `echo > "$FAKE/ended"; echo > "$FAKE/${ENDED_SERVERS}"`,
+    })),
     { command: `${CRICTL} stop --timeout 0 *`, does: 'echo > "$FAKE/ended"' },
+    {
+      command: "systemctl restart kubelet",
+      does: `rm -f "$FAKE/stopped"; while test -e "$FAKE/${ENDED_SERVERS}"; do :; done`,
+    },
     {
       command: `${CRICTL} ps -a -o json`,
       does: `test -e "$FAKE/stopped" && test -e "$FAKE/ended" && echo '{"containers":[]}' || echo '${shown}'`,
@@ -179,7 +193,6 @@ function newServers(): string {
 }
 
 const STOPS_API = / stop --timeout \d+ kube-apiserver-id$/;
-const STOPS_SERVER = / stop --timeout \d+ (?:etcd|kube-apiserver)-id$/;
 
 /** Where a part starts the kubelet, etcd and the API come, with the certificates that are there then. */
 export async function typedWithout(row: LostKeys): Promise<Typed> {
@@ -209,27 +222,30 @@ export async function typedWithout(row: LostKeys): Promise<Typed> {
     servers = serve(node, api);
   };
   const type = async (words: string) => {
-    const [until, shown] = [node.calls().length, shownBy(node)];
-    // a kubelet that restarts leaves the servers that run
-    const isStarted = () => {
-      const calls = node.calls().slice(until);
-      const areEnded = servers === undefined || calls.some((call) => STOPS_SERVER.test(call));
-      return areEnded && calls.includes("systemctl restart kubelet");
-    };
-    const isNew = () => !["", shown].includes(shownBy(node));
     let hasEnded = false;
     // a run that throws has ended, too: servers that start after it would stay at the addresses of the next row
     const run = node.run(words, PATIENCE).finally(() => {
       hasEnded = true;
     });
-    const restarted = node.until("the API server to restart", () => hasEnded || isStarted() || isNew());
-    const startedAgain = restarted.then(() => (hasEnded ? undefined : startAgain()));
+    const watching = (async () => {
+      for (;;) {
+        const [until, shown] = [node.calls().length, shownBy(node)];
+        const isNew = () => !["", shown].includes(shownBy(node));
+        // a kubelet that restarts leaves the servers that run
+        const isStarted = () =>
+          (servers === undefined || existsSync(`${node.env.FAKE}/${ENDED_SERVERS}`)) &&
+          node.calls().slice(until).includes("systemctl restart kubelet");
+        await node.until("the API server to restart", () => hasEnded || isStarted() || isNew());
+        if (hasEnded) return;
+        await startAgain();
+        rmSync(`${node.env.FAKE}/${ENDED_SERVERS}`, { force: true });
+      }
+    })();
     try {
-      await Promise.race([startedAgain, run]);
       return await run;
     } finally {
       // a run may end while they start: the next one would find them half started
-      await startedAgain;
+      await watching;
     }
   };
   if (first) await type(first);

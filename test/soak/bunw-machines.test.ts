@@ -74,7 +74,7 @@ async function tarballOf(program: string): Promise<{ path: string; sum: string }
 }
 
 const npm = (path: string): FakeCommand => ({
-  command: "npm pack --silent *",
+  command: "npm pack --loglevel=error *",
   does: `cp ${path} oven-bun.tgz; echo oven-bun.tgz`,
 });
 const SHA512: FakeCommand[] = [{ command: "sha512sum *", does: `exec ${Bun.which("sha512sum")}` }];

@@ -7,7 +7,17 @@ import { type FakeCommand, fakePath } from "../pretend/programs.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
 const SPEC = `${NODES_BUN.x64.name}@${BUN_VERSION}`;
-const NPM = `npm pack --silent ${SPEC}`;
+const NPM = `npm pack --loglevel=error ${SPEC}`;
+/** What npm 10 prints where nothing listens at the registry's address. */
+const REFUSED = `npm error code ECONNREFUSED
+npm error syscall connect
+npm error errno ECONNREFUSED
+npm error FetchError: request to REGISTRY failed, reason: connect ECONNREFUSED 127.0.0.1:9
+npm error     at ClientRequest.emit (node:events:524:28)
+npm error
+npm error If you are behind a proxy, please make sure that the 'proxy' config is set properly.  See: 'npm help config'
+npm error A complete log of this run can be found in: /root/.npm/_logs/x-debug-0.log
+`;
 
 /** Why there is none, and what is left in the cache. */
 async function fetched(npm: FakeCommand[], cacheOf = (dir: string) => `${dir}/cache`) {
@@ -40,21 +50,26 @@ test.each<[string, FakeCommand[], string, string]>([
   ["there is no npm", [], `npm, which fetches "${SPEC}", is missing here`, "install npm"],
   [
     "npm fails",
-    [{ command: NPM, stderr: "warning\nnpm error network\n", exit: 1 }],
-    `npm cannot fetch "${SPEC}", exit code 1: npm error network`,
+    [{ command: NPM, stderr: REFUSED, exit: 1 }],
+    `npm cannot fetch "${SPEC}", exit code 1: ECONNREFUSED: FetchError: request to REGISTRY failed, reason: connect ECONNREFUSED 127.0.0.1:9`,
     `npm pack ${SPEC} says more`,
   ],
-  ["npm says nothing", [{ command: NPM }], `npm cannot fetch "${SPEC}", exit code 0: `, "says more"],
+  [
+    "npm says nothing",
+    [{ command: NPM }],
+    `npm cannot fetch "${SPEC}", exit code 0: npm says nothing`,
+    "says more",
+  ],
   [
     "npm names a file that is not there",
     [{ command: NPM, stdout: "a.tgz\n" }],
-    `npm cannot fetch "${SPEC}", exit code 0: `,
+    `npm cannot fetch "${SPEC}", exit code 0: npm says nothing`,
     "says more",
   ],
   [
     "npm fails, and has written a file",
     [{ command: NPM, does: "echo x > a.tgz", stdout: "a.tgz\n", exit: 1 }],
-    `npm cannot fetch "${SPEC}", exit code 1: `,
+    `npm cannot fetch "${SPEC}", exit code 1: npm says nothing`,
     "says more",
   ],
   [

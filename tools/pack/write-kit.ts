@@ -276,19 +276,24 @@ async function npmPack(spec: string, folder: string): Promise<string> {
       hint: "install npm, or pack on a machine that has it",
     });
   const streams = { stdin: "ignore", stdout: "pipe", stderr: "pipe" } as const;
-  const child = Bun.spawn([npm, "pack", "--silent", spec], { cwd: folder, ...streams });
+  const child = Bun.spawn([npm, "pack", "--loglevel=error", spec], { cwd: folder, ...streams });
   process.once("exit", () => child.kill());
   const texts = [child.stdout, child.stderr].map((stream) => new Response(stream).text());
   const [stdout = "", stderr = ""] = await Promise.all(texts);
   const exitCode = await child.exited;
   const file = stdout.trim().split("\n").at(-1)!;
   if (exitCode === 0 && existsSync(join(folder, file)) && file !== "") return file;
-  throw new Fail(
-    `npm cannot fetch "${spec}", exit code ${exitCode}: ${stderr.trim().split("\n").at(-1)}`,
-    {
-      hint: `npm pack ${spec} says more. No network here: pack on another machine, and copy "${cache()}"`,
-    },
-  );
+  throw new Fail(`npm cannot fetch "${spec}", exit code ${exitCode}: ${npmReason(stderr)}`, {
+    hint: `npm pack ${spec} says more. No network here: pack on another machine, and copy "${cache()}"`,
+  });
+}
+
+/** The code and the first sentence of what npm says: a stack and the name of its log come behind them. */
+function npmReason(stderr: string): string {
+  const lines = stderr.split("\n").map((line) => line.replace(/^npm (?:error|ERR!) ?/, "").trim());
+  const code = lines.find((line) => line.startsWith("code "))?.slice("code ".length);
+  const sentence = lines.find((line) => line && !/^(?:code|syscall|errno|path) /.test(line));
+  return [code, sentence ?? "npm says nothing"].filter(Boolean).join(": ");
 }
 
 function isPinned(arch: Arch, bytes: Uint8Array) {
