@@ -62,6 +62,7 @@ import {
 } from "./scenarios/hostile.ts";
 import { hostileRestored } from "./scenarios/hostile-restored.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
+import { ipv6Scenarios } from "./scenarios/ipv6.ts";
 import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
@@ -212,6 +213,7 @@ export const SCENARIOS: Scenario[] = [
   hostileKubespray,
   ...hardenedScenarios,
   ...fieldScenarios,
+  ...ipv6Scenarios,
   kmsAllLost,
   externalLost,
   fleetKubespray,

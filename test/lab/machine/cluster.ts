@@ -6,6 +6,7 @@ import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { binaries } from "./binaries.ts";
 import { collectPrograms, giveOwnDisk } from "./disk.ts";
+import { addressIn, type Family } from "./families.ts";
 import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";
 import { approveServingCertificates, changeNodes, initFirstControlPlane, joinOthers } from "./kubeadm.ts";
 import { layout } from "./layout.ts";
@@ -105,8 +106,8 @@ export class Cluster {
 
   private async build(programs: Map<string, string>, options: ClusterOptions) {
     const phase = this.stopwatch(options.onProgress ?? (() => {}));
-    await prepareMachine(programs);
-    const { podNetwork, addOns, nodeDomain } = this.profile;
+    const { podNetwork, addOns, nodeDomain, families } = this.profile;
+    await prepareMachine(programs, families);
     const store = await imageStore(
       programs,
       addOnsOf(this.profile),
@@ -114,8 +115,12 @@ export class Cluster {
     );
     phase("images");
     const pause = pauseImage(await imageNames(programs.get("kubeadm")!));
-    await this.bootNodes(layout({ ...options, nodeDomain, bridges: !podNetwork }, pause), store, options);
-    await startBalancer(this.controlPlanes);
+    await this.bootNodes(
+      layout({ ...options, nodeDomain, bridges: !podNetwork, families }, pause),
+      store,
+      options,
+    );
+    await startBalancer(this.controlPlanes, families);
     if (this.profile.hasRegistry)
       await startRegistry(store, await this.controlPlanes[0]!.must(["ctr", "-n", "k8s.io", "images", "ls"]));
     phase("booted");
@@ -215,14 +220,14 @@ export class Cluster {
 
 /** From each node to the others' pods. The switch must find pods, too, or its refusals do not reach them. */
 async function routesToPods(list: readonly NodeSpec[]) {
-  for (const { name, podSubnet, ip } of list) {
-    if (!podSubnet) continue;
+  for (const { name, podSubnets = [], ips } of list) {
     const namespaces = list.filter((other) => other.name !== name).map((other) => `kpr-${other.name}`);
-    for (const namespace of [...namespaces, SWITCH]) await routeTo(namespace, podSubnet, ip);
+    for (const [i, subnet] of podSubnets.entries())
+      for (const namespace of [...namespaces, SWITCH]) await routeTo(namespace, subnet, ips[i]!);
   }
 }
 
-async function prepareMachine(programs: Map<string, string>) {
+async function prepareMachine(programs: Map<string, string>, families: readonly Family[]) {
   // Kubelets set these for this machine, and several kubelets need more watches than Debian allows.
   for (const name of [
     "kernel.panic",
@@ -236,7 +241,7 @@ async function prepareMachine(programs: Map<string, string>) {
   borrowSysctl("fs.inotify.max_user_instances", "8192");
   borrowSysctl("fs.inotify.max_user_watches", "524288");
   await collectPrograms(programs, PROGRAMS);
-  await makeSwitch();
+  await makeSwitch(families);
 }
 
 /** Boots a node that imports the images, the first time, and removes it. */
@@ -246,7 +251,8 @@ async function withScratchNode(programs: Map<string, string>, use: (node: Node) 
   const node = await Node.start({
     ...base,
     name: "scratch",
-    ip: "10.250.0.250",
+    ip: addressIn(4, 250),
+    ips: [addressIn(4, 250)],
     hostName: "scratch",
     nodeName: "scratch",
   });

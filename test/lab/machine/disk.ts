@@ -7,6 +7,7 @@ import { existsSync, globSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { release } from "node:os";
 import { basename, join } from "node:path";
+import { familyOf } from "./families.ts";
 import { CONTAINERD } from "./pins.ts";
 import { sh } from "./shell.ts";
 import { LAB, record } from "./state.ts";
@@ -43,8 +44,13 @@ const FROM_OUR_ETC = [
 
 const KEPT_UNITS = ["systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"];
 
-/** `podSubnet`: where pods hang on a bridge, their addresses. */
-export type DiskSpec = { hostName: string; hosts: readonly string[]; podSubnet?: string; pauseImage: string };
+/** `podSubnets`: where pods hang on a bridge, their addresses, of each family. */
+export type DiskSpec = {
+  hostName: string;
+  hosts: readonly string[];
+  podSubnets?: readonly string[];
+  pauseImage: string;
+};
 
 /** Makes the disk of node `name`; returns its directory. */
 export async function makeDisk(name: string, spec: DiskSpec): Promise<string> {
@@ -120,25 +126,25 @@ async function fillEtc(etc: string, spec: DiskSpec) {
   await writeFile(join(etc, "containerd/config.toml"), config.replace("@PAUSE_IMAGE@", spec.pauseImage));
   await writeFile(join(etc, "hostname"), `${spec.hostName}\n`);
   await writeFile(join(etc, "machine-id"), `${randomBytes(16).toString("hex")}\n`);
-  await writeFile(join(etc, "hosts"), ["127.0.0.1 localhost", ...spec.hosts, ""].join("\n"));
+  await writeFile(join(etc, "hosts"), ["127.0.0.1 localhost", "::1 localhost", ...spec.hosts, ""].join("\n"));
   await writeFile(join(etc, "fstab"), "");
   // Nobody answers there. With 127.0.0.1 CoreDNS would stop because of a forwarding loop.
   await writeFile(join(etc, "resolv.conf"), "nameserver 10.250.0.254\n");
   await writeFile(join(etc, "shadow"), "root:*:20000:0:99999:7:::\n", { mode: 0o600 });
   await mkdir(join(etc, "cni/net.d"), { recursive: true });
-  if (spec.podSubnet)
-    await writeFile(join(etc, "cni/net.d/10-lab.conflist"), JSON.stringify(bridge(spec.podSubnet), null, 2));
+  if (spec.podSubnets)
+    await writeFile(join(etc, "cni/net.d/10-lab.conflist"), JSON.stringify(bridge(spec.podSubnets), null, 2));
 }
 
 /**
  * Pods of one node hang on a bridge; host-local hands out addresses. /run forgets them when the node loses
  * power, as it should.
  */
-function bridge(subnet: string) {
+function bridge(subnets: readonly string[]) {
   const ipam = {
     type: "host-local",
-    ranges: [[{ subnet }]],
-    routes: [{ dst: "0.0.0.0/0" }],
+    ranges: subnets.map((subnet) => [{ subnet }]),
+    routes: subnets.map((subnet) => ({ dst: familyOf(subnet) === 4 ? "0.0.0.0/0" : "::/0" })),
     dataDir: "/run/cni-ipam",
   };
   return {

@@ -4,9 +4,10 @@
  */
 import { stringify } from "yaml";
 import { minorOf } from "../../../shared/pki/certs.ts";
+import { SUBNETS } from "./families.ts";
 import { LAB_IMAGE } from "./images.ts";
 import type { Machine } from "./machine.ts";
-import { BALANCER } from "./network.ts";
+import { balancerIn } from "./network.ts";
 import { KUBERNETES, SERVING_BY_CA } from "./pins.ts";
 import { type Profile, samePlace } from "./profile.ts";
 
@@ -128,7 +129,9 @@ function registration(node: Machine, kubeletFlags: Record<string, string>) {
   return {
     name: node.nodeName,
     criSocket: CRI,
-    kubeletExtraArgs: extraArgs(Object.entries({ "node-ip": node.ip, ...kubeletFlags })),
+    kubeletExtraArgs: extraArgs(
+      Object.entries({ "node-ip": (node.ips ?? [node.ip]).join(","), ...kubeletFlags }),
+    ),
     ignorePreflightErrors: notHeeded(minorOf(KUBERNETES)),
   };
 }
@@ -150,9 +153,13 @@ function clusterConfiguration(profile: Profile, { controllers }: { controllers?:
     certificatesDir: profile.certificatesDir,
     clusterName: "labcluster",
     controlPlaneEndpoint: ENDPOINT,
-    networking: { podSubnet: "10.244.0.0/16", serviceSubnet: "10.97.0.0/16", dnsDomain: "cluster.local" },
+    networking: {
+      podSubnet: profile.families.map((family) => SUBNETS[family].pods).join(","),
+      serviceSubnet: profile.families.map((family) => SUBNETS[family].services).join(","),
+      dnsDomain: "cluster.local",
+    },
     apiServer: {
-      certSANs: ["extra.lab.example", BALANCER, ...profile.certSANs],
+      certSANs: ["extra.lab.example", ...profile.families.map(balancerIn), ...profile.certSANs],
       extraArgs: extraArgs([
         ["audit-log-path", "/var/log/kubernetes/audit.log"],
         ["audit-log-maxage", "7"],

@@ -17,6 +17,8 @@ export interface Machine {
   /** Its name in the cluster, which may differ. */
   nodeName: string;
   ip: string;
+  /** All of them, `ip` first. */
+  ips?: readonly string[];
   run(command: string[], options?: RunOptions): Promise<Output>;
   /** Where a file of the node lies on this machine. */
   path(path: string): string;

@@ -5,32 +5,47 @@
 import { openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cgroupsOf, JOIN, makeCgroups, toJoin } from "./cgroups.ts";
+import { addressIn, type Family, familyOf, hostPort, withPrefix } from "./families.ts";
 import { sh } from "./shell.ts";
 import { LAB, markOf, record } from "./state.ts";
 
 export const SWITCH = "kpr-switch";
-export const GATEWAY = "10.250.0.1";
-export const BALANCER = "10.250.0.10";
+export const GATEWAY = gatewayIn(4);
 const REGISTRY_PORT = 5000;
 
 /** containerd's, for all registries. */
 export const REGISTRY_HOSTS = `[host."http://${GATEWAY}:${REGISTRY_PORT}"]\n  capabilities = ["pull", "resolve"]\n`;
 
-export async function makeSwitch() {
+function gatewayIn(family: Family): string {
+  return addressIn(family, 1);
+}
+
+export function balancerIn(family: Family): string {
+  return addressIn(family, 10);
+}
+
+export async function makeSwitch(families: readonly Family[]) {
   await makeNamespace(SWITCH);
   await ip(SWITCH, "link add br0 type bridge");
-  for (const address of [GATEWAY, BALANCER]) await ip(SWITCH, `addr add ${address}/24 dev br0`);
+  for (const family of families)
+    for (const address of [gatewayIn(family), balancerIn(family)]) await addAddress(SWITCH, address, "br0");
   await ip(SWITCH, "link set br0 up");
   // Refuse at once what leads out of the lab. Otherwise a client of a Service whose rules are not written yet
   // (CoreDNS at its start) waits half a minute.
-  await ip(SWITCH, "route add unreachable default");
-  await forward(SWITCH);
+  for (const family of families) await ip(SWITCH, `-${family} route add unreachable default`);
+  await forward(SWITCH, families);
+}
+
+/** Nobody else can have an address of the lab's, so IPv6 need not wait until it has asked (DAD). */
+async function addAddress(namespace: string, address: string, device: string) {
+  const unasked = familyOf(address) === 6 ? " nodad" : "";
+  await ip(namespace, `addr add ${withPrefix(address)} dev ${device}${unasked}`);
 }
 
 /** A namespace for a node and its cable. The name of a network device holds 15 characters at most. */
-export async function plugIn(namespace: string, address: string) {
+export async function plugIn(namespace: string, addresses: readonly string[]) {
   await makeNamespace(namespace);
-  const port = `v${address.replaceAll(".", "").slice(-12)}`;
+  const port = `v${addresses[0]!.replaceAll(/[.:]/g, "").slice(-12)}`;
   await sh([
     "ip",
     "-n",
@@ -47,19 +62,23 @@ export async function plugIn(namespace: string, address: string) {
     namespace,
   ]);
   await ip(SWITCH, `link set ${port} master br0 up`);
-  await ip(namespace, `addr add ${address}/24 dev eth0`);
+  for (const address of addresses) await addAddress(namespace, address, "eth0");
   await ip(namespace, "link set eth0 up");
-  await ip(namespace, `route add default via ${GATEWAY}`);
-  await forward(namespace);
+  const families = addresses.map(familyOf);
+  for (const family of families) await ip(namespace, `-${family} route add default via ${gatewayIn(family)}`);
+  await forward(namespace, families);
 }
 
-async function forward(namespace: string) {
-  await sh(["ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+const FORWARDING = { 4: "net.ipv4.ip_forward=1", 6: "net.ipv6.conf.all.forwarding=1" } as const;
+
+async function forward(namespace: string, families: readonly Family[]) {
+  for (const family of families)
+    await sh(["ip", "netns", "exec", namespace, "sysctl", "-qw", FORWARDING[family]]);
 }
 
 /** Pods of other nodes are reached through their nodes. */
 export async function routeTo(namespace: string, subnet: string, via: string) {
-  await ip(namespace, `route replace ${subnet} via ${via}`);
+  await ip(namespace, `-${familyOf(via)} route replace ${subnet} via ${via}`);
 }
 
 async function makeNamespace(name: string) {
@@ -73,9 +92,15 @@ async function ip(namespace: string, args: string) {
 }
 
 /** haproxy in the switch, as in kubeadm's guide: only API servers whose /readyz answers get connections. */
-export async function startBalancer(controlPlanes: readonly { name: string; ip: string }[]) {
+export async function startBalancer(
+  controlPlanes: readonly { name: string; ip: string }[],
+  families: readonly Family[],
+) {
   const config = join(LAB, "logs", "haproxy.cfg");
-  writeFileSync(config, haproxyConfig(`${BALANCER}:6443`, controlPlanes));
+  writeFileSync(
+    config,
+    haproxyConfig(families.map((family) => hostPort(balancerIn(family), 6443)).join(","), controlPlanes),
+  );
   startInSwitch("balancer", ["haproxy", "-db", "-f", config]);
 }
 
@@ -117,7 +142,7 @@ function startInSwitch(what: string, command: readonly string[]) {
   if (mark) record((state) => state.processes.push({ ...mark, what }));
 }
 
-/** `address`: where it listens. */
+/** `address`: where it listens; several with a comma between. */
 export function haproxyConfig(address: string, controlPlanes: readonly { name: string; ip: string }[]) {
   return `global
   maxconn 4000
@@ -135,6 +160,6 @@ backend control-planes
   http-check expect status 200
   timeout check 10s
   default-server check check-ssl verify none inter 1s fastinter 250ms downinter 250ms rise 1 fall 2 on-marked-down shutdown-sessions
-${controlPlanes.map(({ name, ip }) => `  server ${name} ${ip}:6443`).join("\n")}
+${controlPlanes.map(({ name, ip }) => `  server ${name} ${hostPort(ip, 6443)}`).join("\n")}
 `;
 }

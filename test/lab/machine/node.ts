@@ -15,12 +15,14 @@ import { plugIn } from "./network.ts";
 import { textOf } from "./shell.ts";
 import { isAlive, LAB, markOf, type NodeRecord, readState, record } from "./state.ts";
 
-export type NodeSpec = DiskSpec & { name: string; ip: string; nodeName: string };
+/** `ips`: all its addresses, of which `ip` is the first. */
+export type NodeSpec = DiskSpec & { name: string; ip: string; ips: readonly string[]; nodeName: string };
 
 export class Node {
   /** Its name in the lab: cp1, w1. Its host name and its name in the cluster may differ. */
   readonly name: string;
   ip: string;
+  readonly ips: readonly string[];
   readonly hostName: string;
   readonly nodeName: string;
 
@@ -29,6 +31,7 @@ export class Node {
   private constructor(record: NodeRecord) {
     this.record = record;
     ({ name: this.name, ip: this.ip, hostName: this.hostName, nodeName: this.nodeName } = record);
+    this.ips = record.ips;
   }
 
   /** A node that an earlier process has made. */
@@ -42,6 +45,7 @@ export class Node {
     const nodeRecord = {
       name: spec.name,
       ip: spec.ip,
+      ips: spec.ips,
       hostName: spec.hostName,
       nodeName: spec.nodeName,
       cgroups,
@@ -51,7 +55,7 @@ export class Node {
       state.cgroups.push(...cgroups);
     });
     await makeDisk(spec.name, spec);
-    await plugIn(`kpr-${spec.name}`, spec.ip);
+    await plugIn(`kpr-${spec.name}`, spec.ips);
     return new Node(nodeRecord);
   }
 

@@ -1,5 +1,6 @@
 /** What kind of cluster the lab builds: the usual one, or one that differs from it in these points. */
 import { stringify } from "yaml";
+import type { Family } from "./families.ts";
 import type { Image } from "./images.ts";
 import type { Needed } from "./packages.ts";
 
@@ -21,6 +22,8 @@ export interface AddOn {
 }
 
 export interface Profile {
+  /** Of the nodes', pods' and Services' addresses: the first is the cluster's main one. */
+  families: readonly Family[];
   /**
    * undefined: a bridge on each node, and routes between the nodes. Else no pod gets an address before it is
    * applied.
@@ -113,6 +116,7 @@ export const AUDIT_POLICY = stringify({
 const POLICY = "/etc/kubernetes/audit-policy.yaml";
 
 export const USUAL: Profile = {
+  families: [4],
   addOns: [],
   certificatesDir: "/etc/kubernetes/pki",
   etcdDataDir: "/var/lib/etcd",

@@ -70,7 +70,7 @@ function rewrite(path: string, moved: ReadonlyMap<string, string>) {
 async function balanceAnew(controlPlanes: readonly Machine[]) {
   for (const { what, ...mark } of readState().processes)
     if (what === "balancer" && isAlive(mark)) process.kill(mark.pid, "SIGKILL");
-  await startBalancer(controlPlanes);
+  await startBalancer(controlPlanes, [4]);
 }
 
 async function inside(namespace: string, words: string) {

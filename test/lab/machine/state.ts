@@ -16,6 +16,7 @@ type ProcessMark = { pid: number; startTime: string };
 export type NodeRecord = {
   name: string;
   ip: string;
+  ips: readonly string[];
   hostName: string;
   nodeName: string;
   cgroups: string[];

@@ -20,7 +20,7 @@ async function main() {
     const sample: Record<string, unknown> = { t: Date.now() };
     if (role === "control-plane") {
       const [etcd, api] = await Promise.all([
-        ready("http://127.0.0.1:2381/readyz"),
+        ready("http://localhost:2381/readyz"),
         ready("https://127.0.0.1:6443/readyz"),
       ]);
       Object.assign(sample, { etcd, api });

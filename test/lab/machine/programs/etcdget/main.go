@@ -22,7 +22,7 @@ import (
 const pki = "/etc/kubernetes/pki/etcd/"
 
 var (
-	endpoint = flag.String("endpoint", "https://127.0.0.1:2379", "etcd's client URL; http needs no certificate")
+	endpoint = flag.String("endpoint", "https://localhost:2379", "etcd's client URL; http needs no certificate")
 	caFile   = flag.String("cacert", pki+"ca.crt", "CA of the server")
 	certFile = flag.String("cert", pki+"server.crt", "client certificate")
 	keyFile  = flag.String("key", pki+"server.key", "its key")

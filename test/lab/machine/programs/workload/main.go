@@ -1,7 +1,7 @@
 // workload is what runs in the lab's pods. Each mode is a program an operator has in production:
 //
 //	workload web               answers every HTTP request
-//	workload caller URL        calls a Service
+//	workload caller HOST       calls a Service, by its address
 //	workload asker             calls the API; reads its token and the CA again for each call
 //	workload asker-cached      calls the API; read its token and the CA when it started, once
 //	workload vip KUBECONFIG    a static pod as kube-vip is: read its kubeconfig once, and is ready as long as the API answers it
@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -40,7 +41,7 @@ const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: workload web|caller URL|asker|asker-cached|vip KUBECONFIG|hook FOLDER|pings FOLDER|sleep|impostor TRICK|litter FILE DIR|mirrors DIR")
+		log.Fatal("usage: workload web|caller HOST|asker|asker-cached|vip KUBECONFIG|hook FOLDER|pings FOLDER|sleep|impostor TRICK|litter FILE DIR|mirrors DIR")
 	}
 	if os.Args[1] != "pings" {
 		go exitOnTerm()
@@ -50,7 +51,7 @@ func main() {
 		log.Fatal(http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })))
 	case "caller":
 		heartbeat(200*time.Millisecond, func() error {
-			return get(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}, os.Args[2], "")
+			return get(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}, "http://"+net.JoinHostPort(os.Args[2], "80"), "")
 		})
 	case "asker":
 		heartbeat(500*time.Millisecond, func() error {
@@ -193,7 +194,8 @@ func podsURL() string {
 	if err != nil {
 		log.Fatal(err)
 	}
-	return fmt.Sprintf("https://%s:%s/api/v1/namespaces/%s/pods?limit=1", os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"), namespace)
+	server := net.JoinHostPort(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"))
+	return fmt.Sprintf("https://%s/api/v1/namespaces/%s/pods?limit=1", server, namespace)
 }
 
 func credentials() (*http.Client, string, error) {
