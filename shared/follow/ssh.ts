@@ -176,7 +176,7 @@ export class Ssh implements Transport, Disposable {
         ?.slice(name.length + 1);
     return {
       port: value("port", /^\d{1,5}$/) ?? DIRECTLY.port,
-      proxyJump: value("proxyjump", /^[\w@.:,[\]-]+$/) ?? DIRECTLY.proxyJump,
+      proxyJump: value("proxyjump", /^[^\s-]\S*$/) ?? DIRECTLY.proxyJump,
     };
   }
 

@@ -11,17 +11,21 @@ interface Hostile {
   meets?: string;
   /** Shell before each command: what a login shell's own file prints. */
   logsIn?: string;
+  /** What `ssh -G` says of the way to the first node. */
+  way?: { port: string; proxyjump: string };
   /** Seconds without a byte after which a connection is ended. */
   quiet?: number;
   /** Seconds after which one that is not made is given up. */
   longestMeeting?: number;
 }
 
-function program({ meets = "exit 0", logsIn = "" }: Hostile): string {
+const WAY = { port: "2222", proxyjump: "bastion" };
+
+function program({ meets = "exit 0", logsIn = "", way = WAY }: Hostile): string {
   return `#!/bin/bash
 printf '%s|' "$@" >> "$RAN"; echo >> "$RAN"
 case " $* " in
-  *" -G "*) printf 'port 2222\\nproxyjump bastion\\nuser x\\n'; exit 0;;
+  *" -G "*) printf '%s\\n' 'port ${way.port}' 'proxyjump ${way.proxyjump}' 'user x'; exit 0;;
   *" -O "*) exit 0;;
   *" -N "*) ${meets}; exit 0;;
 esac
