@@ -37,7 +37,7 @@ export async function makeSwitch(families: readonly Family[]) {
 }
 
 /** Nobody else can have an address of the lab's, so IPv6 need not wait until it has asked (DAD). */
-async function addAddress(namespace: string, address: string, device: string) {
+export async function addAddress(namespace: string, address: string, device: string) {
   const unasked = familyOf(address) === 6 ? " nodad" : "";
   await ip(namespace, `addr add ${withPrefix(address)} dev ${device}${unasked}`);
 }

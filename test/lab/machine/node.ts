@@ -22,7 +22,7 @@ export class Node {
   /** Its name in the lab: cp1, w1. Its host name and its name in the cluster may differ. */
   readonly name: string;
   ip: string;
-  readonly ips: readonly string[];
+  ips: readonly string[];
   readonly hostName: string;
   readonly nodeName: string;
 

@@ -8,6 +8,7 @@ import type { Scenario } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 import { expired } from "./expired.ts";
 import { pkiLostAlive } from "./keys-in-memory.ts";
+import { moved } from "./moved.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const BASES: readonly [name: (cluster: string) => string, base: Scenario][] = [
@@ -15,6 +16,7 @@ const BASES: readonly [name: (cluster: string) => string, base: Scenario][] = [
   [(cluster) => `ha-${cluster}`, haAllLost],
   [(cluster) => `${cluster}-pki-lost-alive`, pkiLostAlive],
   [(cluster) => `${cluster}-expired`, expired],
+  [(cluster) => `${cluster}-moved`, moved],
 ];
 
 const CLUSTERS: readonly [name: string, title: string, families: readonly Family[]][] = [
