@@ -6,7 +6,7 @@
 import { hardened } from "../machine/hardened.ts";
 import { drilled } from "../scene/drilled.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { byHand, byRepair } from "../scene/follow-repair.ts";
+import { byHand, byRepair, followRepair } from "../scene/follow-repair.ts";
 import { flagsToDrop } from "../scene/given-up.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
 import type { Scenario, Scene } from "../scene/scene.ts";
@@ -53,6 +53,22 @@ const DISASTERS: Disaster[] = [
       ),
       files.asBefore,
       drill.outcome,
+    ],
+  },
+  {
+    suffix: "-folder",
+    words:
+      "/etc/kubernetes is deleted on every node; the operator has a folder with the files that only he has, and types its path once",
+    tags: [LOST, HA_LOST],
+    lines: (files) => [
+      files.keep,
+      ...everythingDeleted,
+      files.putBackOnWorkers,
+      {
+        title: "The operator types repair with --files and his folder",
+        run: (scene) => followRepair(scene, { ownFiles: files.folder }),
+      },
+      files.asBefore,
     ],
   },
   {

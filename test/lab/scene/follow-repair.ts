@@ -2,7 +2,7 @@
  * Follows a plan as `repair` does, by its own code: the lab is the way to the nodes, in the place of ssh, and a person who
  * answers by the words of the way that is meant. What is typed goes through `type`, as in every rehearsal.
  */
-import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { sha256Of } from "../../../shared/files/sha256.ts";
@@ -38,6 +38,8 @@ export interface HowToRepair {
   first?: { question: RegExp; does(): Promise<unknown> };
   /** What is in the operator's own copy of a file of a node. */
   textOf?(path: string): string | undefined;
+  /** Makes the folder of `--files`, with the operator's copies; it is removed behind. */
+  ownFiles?(): string;
   /** The disk is searched as well. */
   deep?: boolean;
   /** Names of nodes that never come back. */
@@ -96,8 +98,9 @@ const ASKS = "repair asks";
 /** Errors: Fail where it does not end repaired and verified. */
 export async function followRepair(
   scene: Scene,
-  { ways = [], first: mended, textOf, deep = false, without = [], cleansUp = false }: HowToRepair,
+  { ways = [], first: mended, textOf, ownFiles, deep = false, without = [], cleansUp = false }: HowToRepair,
 ) {
+  const folder = ownFiles?.();
   const { lab } = scene;
   const [first] = lab.controlPlanes as [Machine, ...Machine[]];
   const owned = lab.nodes.filter((node) => existsSync(node.path(INTRUDER_HOME)));
@@ -109,11 +112,13 @@ export async function followRepair(
       runbookLines: linesOfRunbook(await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()),
       first: { name: first.ip, address: first.ip, user: "root", kit: KIT },
       words: { lost: without },
+      ...(folder !== undefined && { ownFiles: folder }),
       ...{ deep, cleansUp, mayMakeKeys: false, mayBegin: false, again: "npm run repair" },
       ...{ folder: process.env.TMPDIR ?? "/tmp", log: { add: () => undefined } },
       addresses: new Map(owned.map(({ nodeName, ip }) => [nodeName, ip])),
     }),
   );
+  if (folder !== undefined) rmSync(folder, { recursive: true });
   if (end !== ENDS.repaired)
     throw new Fail(`repair ended with ${end}`, { hint: "what is on its screen? Look with --keep" });
 }

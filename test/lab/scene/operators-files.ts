@@ -2,8 +2,8 @@
  * The files of a cluster that kubeadm did not make and nobody can rebuild: the operator's copies of them, and
  * the rules of the API.
  */
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import type { Profile } from "../machine/profile.ts";
@@ -43,6 +43,10 @@ export function operatorsFiles(profileOf: () => Profile) {
         "The operator brings these files back: on control plane nodes with 00-salvage, on workers by hand",
       run: (scene) => putBack(scene, kept),
     },
+    putBackOnWorkers: {
+      title: "The operator brings these files back on workers, by hand",
+      run: (scene) => putBack(scene, kept, scene.lab.workers),
+    },
     putBackWhatOpens: {
       title: "The operator has only what opens etcd's data, and the files without a flag of the API server",
       run: (scene) =>
@@ -74,7 +78,7 @@ export function operatorsFiles(profileOf: () => Profile) {
     },
   } satisfies Record<string, Line>;
   const textOf = (path: string) => kept.find((file) => file.path === path)?.text;
-  return Object.assign(lines, { textOf });
+  return Object.assign(lines, { textOf, folder: () => copiesOf(kept) });
 }
 
 function pathsOn(
@@ -147,8 +151,8 @@ async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
 const COPIES = "/run/operators-copies";
 
 /** Those that are lost. */
-async function putBack(scene: Scene, kept: readonly Kept[]) {
-  for (const node of nodesOn(scene)) {
+async function putBack(scene: Scene, kept: readonly Kept[], nodes = nodesOn(scene)) {
+  for (const node of nodes) {
     const isControlPlane = scene.lab.controlPlanes.includes(node);
     const lost = kept.filter((file) => file.node === node && !existsSync(node.path(file.path)));
     for (const { path, text, mode } of lost) {
@@ -163,6 +167,16 @@ async function putBack(scene: Scene, kept: readonly Kept[]) {
         part: 0,
       });
   }
+}
+
+/** The files of the first control plane node as a backup has them: a folder that holds /etc/kubernetes. */
+function copiesOf(kept: readonly Kept[]): string {
+  const folder = mkdtempSync(join(process.env.TMPDIR ?? "/tmp", "operators-"));
+  for (const { path, text, mode } of kept.filter(({ node }) => node.name === "cp1")) {
+    mkdirSync(dirname(folder + path), { recursive: true });
+    writeFileSync(folder + path, text, { mode });
+  }
+  return folder;
 }
 
 /** Files, containers, the kubelet, and whether there is a rescue folder. */
