@@ -34,6 +34,9 @@ for word; do last=$word; done
 exec sh -c "$last"`;
 }
 
+/** A fresh machine has no sudo, and root's one asks nothing. */
+const SUDO = '#!/bin/sh\n[ "$1" = -n ] && shift\nexec "$@"\n';
+
 /** `ran`: a line for each call, with "|" behind each word; `said`: what was printed here. */
 export async function withSsh<T>(
   use: (ssh: Ssh, dir: string) => Promise<T>,
@@ -42,7 +45,8 @@ export async function withSsh<T>(
   using box = sandbox();
   mkdirSync(`${box.dir}/bin`);
   writeFileSync(`${box.dir}/bin/ssh`, program(hostile));
-  chmodSync(`${box.dir}/bin/ssh`, 0o755);
+  writeFileSync(`${box.dir}/bin/sudo`, SUDO);
+  for (const name of ["ssh", "sudo"]) chmodSync(`${box.dir}/bin/${name}`, 0o755);
   const { PATH, RAN } = process.env;
   Object.assign(process.env, { PATH: `${box.dir}/bin:${PATH}`, RAN: `${box.dir}/ran` });
   try {

@@ -22,7 +22,11 @@ function segmentSizeIn(text: string): number {
 /** Errors: Fail if this release, or the bbolt that it names in its go.mod, does not say one of the words of our pages. */
 async function checkWords(version: string, source: string) {
   const [, bbolt] = /go\.etcd\.io\/bbolt (v[\d.]+)/.exec(readFileSync(`${source}/go.mod`, "utf8")) ?? [];
-  const folders = { server: source, bbolt: `${source.split("/go.etcd.io/")[0]}/go.etcd.io/bbolt@${bbolt}` };
+  // fetched by its own name: the build takes Kubernetes' bbolt, so a fresh machine has no other one
+  const folders = {
+    server: source,
+    bbolt: await sourceOf({ module: "go.etcd.io/bbolt", version: bbolt ?? "" }),
+  };
   for (const module of ["server", "bbolt"] as const) {
     const files = [...new Glob("**/*.go").scanSync({ cwd: folders[module], absolute: true })];
     const text = files.map((file) => readFileSync(file, "utf8")).join("\n");

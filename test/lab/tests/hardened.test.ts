@@ -69,9 +69,16 @@ test("the disasters on one and on three control plane nodes", () => {
   expect(
     hardenedScenarios.map(({ name, controlPlanes, workers }) => `${name} ${controlPlanes}+${workers}`),
   ).toEqual([
-    ...["hardened 1+1", "hardened-files-lost 1+1", "hardened-pki-lost-alive 1+1", "hardened-expired 1+1"],
+    ...[
+      "hardened 1+1",
+      "hardened-folder 1+1",
+      "hardened-files-lost 1+1",
+      "hardened-pki-lost-alive 1+1",
+      "hardened-expired 1+1",
+    ],
     ...[
       "ha-hardened 3+2",
+      "ha-hardened-folder 3+2",
       "ha-hardened-files-lost 3+2",
       "ha-hardened-pki-lost-alive 3+2",
       "ha-hardened-expired 3+2",
