@@ -8,6 +8,7 @@ import { answerLines, show, tell } from "../run.ts";
 import { decideAll, optionsThatDecide } from "./decide.ts";
 import { doAct } from "./do-act.ts";
 import { isForLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
+import { endIfStopping, Interrupted } from "./interrupted.ts";
 import { printLeftCommands } from "./left-by-hand.ts";
 import { firstLook, lookAround, meetAll } from "./look-around.ts";
 import { commandsLeftHere, stepsFromHere } from "./on-this-node.ts";
@@ -22,18 +23,26 @@ type RepairEnd = (typeof ENDS)[keyof typeof ENDS];
 type Next = RepairEnd | "look again";
 
 export async function repairAll(session: Session): Promise<RepairEnd> {
-  for (;;) {
-    const next = await lookAndFollow(session);
-    if (next !== "look again") return next;
+  try {
+    for (;;) {
+      const next = await lookAndFollow(session);
+      if (next !== "look again") return next;
+    }
+  } catch (err) {
+    if (!(err instanceof Interrupted)) throw err;
+    answerLines(["", `Ended by Ctrl-C: nothing more is done. The same command continues: ${session.again}`]);
+    return ENDS.interrupted;
   }
 }
 
 async function lookAndFollow(session: Session): Promise<Next> {
   const own = await firstLook(session);
+  endIfStopping(session);
   if (own.ended !== "ok") return await withoutPlan(session, own);
   const held = await holdFirst(session, own);
   if (held !== undefined) return held;
   const plan = await lookAround(session, own);
+  endIfStopping(session);
   if (plan.ended !== "ok") return await withoutPlan(session, plan);
   showFirstPage(plan);
   const decided = await decided1(session, plan.decisions);
@@ -70,8 +79,8 @@ async function withoutPlan(
 async function decided1(session: Session, decisions: readonly DecisionData[]): Promise<Next | undefined> {
   if (decisions.length === 0) return undefined;
   const decided = await decideAll(session, decisions);
+  endIfStopping(session);
   if (decided === "changed") return "look again";
-  if (session.isStopping) return ENDS.interrupted;
   if (decided === "end") return ENDS.stopped;
   if (decided === "continue") return undefined;
   const options = optionsThatDecide(decisions).map((line) => `  ${plainLine(line)}`);
@@ -141,20 +150,36 @@ async function followSteps(
   steps: readonly StepData[],
   apiAway: PlanData["apiAway"],
 ): Promise<Next> {
-  let end: RepairEnd = ENDS.repaired;
-  const watch = new Stopwatch(apiAway);
   const left = stepsFromHere(session, steps);
+  const watch = new Stopwatch(apiAway);
+  try {
+    const end = await followEach(session, left, watch);
+    if (end === "look again" || end === ENDS.stopped) return end;
+    sayEnd(session, end, watch, commandsLeftHere(session, steps));
+    return end;
+  } catch (err) {
+    if (!(err instanceof Interrupted)) throw err;
+    return printLeftCommands(session, left, ENDS.interrupted);
+  }
+}
+
+/** Takes each step that is done, or left out, from `left`. */
+async function followEach(session: Session, left: StepData[], watch: Stopwatch) {
+  let end: typeof ENDS.repaired | typeof ENDS.bad = ENDS.repaired;
   for (let step = left[0]; step; step = left[0]) {
-    if (session.isStopping) return printLeftCommands(session, left, ENDS.interrupted);
+    endIfStopping(session);
     if (!(await isWanted(session, step))) {
       if (step.task) session.leftOut.add(step.task);
       while (left[0]?.task === step.task) left.shift();
       continue;
     }
     const stopped = await watch.during(step, () => doStep(session, step));
-    if (stopped === undefined) left.shift();
-    else if (session.isStopping) return printLeftCommands(session, left, ENDS.interrupted);
-    else if (step.task === "verify") {
+    if (stopped === undefined) {
+      left.shift();
+      continue;
+    }
+    endIfStopping(session);
+    if (step.task === "verify") {
       end = ENDS.bad;
       tell(`A check of part 5 fails on ${stopped.node}: its report names each, and what mends it.`);
       left.shift();
@@ -165,7 +190,6 @@ async function followSteps(
       if (next === "end") return printLeftCommands(session, left, ENDS.stopped);
     }
   }
-  sayEnd(session, end, watch, commandsLeftHere(session, steps));
   return end;
 }
 

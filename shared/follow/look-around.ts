@@ -15,6 +15,7 @@ import { isName } from "../plan/plan-node.ts";
 import { say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { type Host, inKit, type Output } from "./host.ts";
+import { endIfStopping } from "./interrupted.ts";
 import { Lanes } from "./lanes.ts";
 import { MOST, patience } from "./late.ts";
 import type { Session } from "./session.ts";
@@ -88,10 +89,15 @@ async function operatorsAddress(session: Session, name: string, why: string): Pr
   });
 }
 
-/** Returns undefined if the node answers now, or has answered before; otherwise the reason why it does not answer. */
+/**
+ * Returns undefined if the node answers now, or has answered before; otherwise the reason why it does not answer. Errors:
+ * Interrupted: Ctrl-C, also at a question of ssh, which has ended then.
+ */
 export async function meetOnce(session: Session, host: Host): Promise<string | undefined> {
   if (session.met.has(host.name)) return undefined;
+  endIfStopping(session);
   const why = await session.transport.meet(host);
+  endIfStopping(session);
   if (why === undefined) session.met.add(host.name);
   return why;
 }

@@ -8,6 +8,7 @@ import { setImmediate } from "node:timers/promises";
 import { codeOf } from "../fail.ts";
 import { plainLine } from "../plain.ts";
 import { answer, answerLines } from "../run.ts";
+import { Interrupted } from "./interrupted.ts";
 
 export interface AskedNow {
   /** Sentences; the first one is the question. */
@@ -18,9 +19,12 @@ export interface AskedNow {
 export interface Person {
   /** Somebody answers: ssh may ask, too. */
   readonly isThere: boolean;
-  /** The number of the way, from 0 on; undefined: nobody answers, or the question is taken back (`signal`). */
+  /**
+   * The number of the way, from 0 on; undefined: nobody answers, or the question is taken back (`signal`). Errors:
+   * Interrupted at Ctrl-C, but not at a question with `signal`: something runs behind that one, and is waited for.
+   */
   choose(question: AskedNow, signal?: AbortSignal): Promise<number | undefined>;
-  /** Undefined if nobody answers. */
+  /** Undefined if nobody answers. Errors: Interrupted at Ctrl-C. */
   path(question: string): Promise<string | undefined>;
 }
 
@@ -56,13 +60,13 @@ export class AtTerminal implements Person {
     await dropTypedAhead();
     const lines = createInterface({ input: process.stdin, output: process.stdout });
     const ended = Promise.withResolvers<undefined>();
+    lines.once("SIGINT", () => {
+      if (signal) process.kill(process.pid, "SIGINT");
+      else ended.reject(new Interrupted());
+      lines.close();
+    });
     lines.once("close", () => ended.resolve(undefined));
     signal?.addEventListener("abort", () => lines.close());
-    // Ctrl-C at a question is Ctrl-C of the repair
-    lines.once("SIGINT", () => {
-      lines.close();
-      process.kill(process.pid, "SIGINT");
-    });
     try {
       return await Promise.race([lines.question(prompt), ended.promise]);
     } finally {

@@ -1,4 +1,7 @@
-/** At a real terminal: what was typed before a question is not its answer, be it a line, several, or half of one. */
+/**
+ * At a real terminal: what was typed before a question is not its answer, be it a line, several, or half of one. Ctrl-C at
+ * a question is no answer.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -68,5 +71,33 @@ test.each([
     screen = screen.replace("Type a number", "");
   }
   expect(await child.exited).toBe(0);
+  rmSync(dir, { recursive: true });
+});
+
+test("Ctrl-C at a question ends the question, and no signal comes of it", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "typed-ahead-"));
+  writeFileSync(
+    join(dir, "asks.ts"),
+    `import { AtTerminal } from ${JSON.stringify(PERSON)};
+     process.on("SIGINT", () => console.log("@signal"));
+     const ended = await new AtTerminal().choose({ text: ["first?"], ways: ["a"] }).catch((err) => err);
+     console.log("@ended " + ended.constructor.name);
+     process.exit(0);`,
+  );
+  let screen = "";
+  const isAsked = Promise.withResolvers<void>();
+  const data = (_terminal: Bun.Terminal, bytes: Uint8Array) => {
+    screen += Buffer.from(bytes).toString();
+    if (screen.includes("Type a number (1-1): ")) isAsked.resolve();
+  };
+  const child = Bun.spawn([process.execPath, join(dir, "asks.ts")], {
+    env: { ...process.env, TERM: "xterm" },
+    terminal: { cols: 100, rows: 40, data },
+  });
+  await isAsked.promise;
+  child.terminal!.write("\x03");
+  expect(await child.exited).toBe(0);
+  expect(screen).toContain("@ended Interrupted\r\n");
+  expect(screen).not.toContain("@signal");
   rmSync(dir, { recursive: true });
 });

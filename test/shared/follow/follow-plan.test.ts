@@ -3,6 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { doAct } from "../../../shared/follow/do-act.ts";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
 import type { Output } from "../../../shared/follow/host.ts";
+import { Interrupted } from "../../../shared/follow/interrupted.ts";
 import { MOST_OUTPUT } from "../../../shared/follow/patience.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
 import type { PlanData } from "../../../shared/plan/plan-answer.ts";
@@ -222,6 +223,60 @@ test("Ctrl-C ends it behind the step that runs, and what is left is printed", as
   expect(end).toBe(ENDS.interrupted);
   expect(transport.typed().at(-1)).toBe("m1: ./bunw scripts/01-etcd.ts --new-cas");
   expect(stdout).toContain("Left to do. The same command continues: npm run repair -- root@10.0.0.11");
+});
+
+/** Types Ctrl-C at the question that has these words. */
+class CtrlCAt extends PretendPerson {
+  readonly #question: RegExp;
+
+  constructor(question: RegExp, ways: readonly RegExp[]) {
+    super(ways);
+    this.#question = question;
+  }
+
+  override async choose(question: Parameters<PretendPerson["choose"]>[0]) {
+    if (this.#question.test(question.text[0]!)) throw new Interrupted();
+    return await super.choose(question);
+  }
+}
+
+test.each([
+  ["the first", /^Keys are lost/],
+  ["a decision", /Lost keys were found nowhere/],
+  ["whether it may begin", /^Begin\?/],
+])("Ctrl-C at a question ends it, and changes nothing: %s", async (_, question) => {
+  const transport = nodes();
+  const { end, stdout } = await repaired(transport, new CtrlCAt(question, [/^No: only look/, ...WAYS]));
+  expect([end, transport.typed()]).toEqual([ENDS.interrupted, []]);
+  expect(stdout).toEndWith(
+    "Ended by Ctrl-C: nothing more is done. The same command continues: npm run repair -- root@10.0.0.11\n",
+  );
+  expect(stdout).not.toContain("Nobody has");
+});
+
+test("Ctrl-C at the question of a step that has stopped prints what is left", async () => {
+  const transport = nodes((node, command) =>
+    node === "m2" && command === "./bunw scripts/01-etcd.ts"
+      ? { exitCode: 1, stderr: "error: no" }
+      : undefined,
+  );
+  const { end, stdout } = await repaired(transport, new CtrlCAt(/has stopped on m2/, WAYS));
+  expect(end).toBe(ENDS.interrupted);
+  const left = stdout.slice(stdout.indexOf("Left to do."));
+  expect(left).toContain("      m2# ./bunw scripts/01-etcd.ts\n");
+  expect(left).not.toContain("--new-cas");
+});
+
+test("Ctrl-C while the nodes are asked: no question comes behind it", async () => {
+  const { session } = pretendSession({ transport: nodes(), person: NO_PERSON });
+  const transport = nodes((_, command) => {
+    if (command.includes("--seen")) session.isStopping = true;
+    return undefined;
+  });
+  const person = new PretendPerson([/^No: only look/]);
+  Object.assign(session, { transport, person });
+  const { value: end } = await caught(() => repairAll(session));
+  expect([end, person.asked.length]).toEqual([ENDS.interrupted, 1]);
 });
 
 test("a worker that does not answer by ssh is asked about, and what was said goes into the next plan", async () => {
