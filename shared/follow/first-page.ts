@@ -4,7 +4,7 @@
  */
 import { listed } from "../plain.ts";
 import type { PlanData, StepData } from "../plan/plan-answer.ts";
-import { answerLines } from "../run.ts";
+import { answer } from "../run.ts";
 
 const LATER = ["remove", "verify-again", "remove-kit"];
 
@@ -24,14 +24,17 @@ function isOfEnd({ number }: StepData): boolean {
 export function showFirstPage(plan: PlanData) {
   const { cluster, kubernetes, nodes, aim, verdict } = plan;
   const roles = (role: RegExp) => nodes.filter((node) => role.test(node.role)).length;
-  const lines = [
+  answer("");
+  answerProse([
     `${cluster ?? "this cluster"}${kubernetes ? `, Kubernetes ${kubernetes}` : ""}: ${counted(roles(/control plane/), "control plane node")}, ${counted(roles(/worker/), "worker")}`,
-    ...rowsOf(plan),
-    "",
-    `${aim ?? verdict}`,
-    ...plan.notes.map((note) => `  note: ${note}`),
-  ];
-  answerLines(["", ...lines]);
+  ]);
+  showRows(plan);
+  answerProse(["", `${aim ?? verdict}`, ...plan.notes.map((note) => `  note: ${note}`)]);
+}
+
+/** Sentences; a narrow terminal breaks them between words. */
+function answerProse(lines: readonly string[], hang = 4) {
+  for (const line of lines) answer(line, undefined, hang);
 }
 
 function counted(number: number, what: string): string {
@@ -40,7 +43,7 @@ function counted(number: number, what: string): string {
 
 const MOST_ROWS = 20;
 
-function rowsOf({ nodes, lost, away }: PlanData): string[] {
+function showRows({ nodes, lost, away }: PlanData) {
   const longest = Math.max(...nodes.map(({ name }) => name.length), 0);
   const rows = [
     ...nodes.map(({ name, said, why }) => `  ${name.padEnd(longest)}  ${said ?? why ?? "not looked at"}`),
@@ -48,7 +51,8 @@ function rowsOf({ nodes, lost, away }: PlanData): string[] {
     ...away.map((name) => `  ${name.padEnd(longest)}  away for now, as was said: nothing is typed there`),
   ];
   const more = rows.length - MOST_ROWS;
-  return more > 0 ? [...rows.slice(0, MOST_ROWS), `  and ${more} more nodes`] : rows;
+  answerProse(rows.slice(0, MOST_ROWS), longest + 4);
+  if (more > 0) answer(`  and ${more} more nodes`);
 }
 
 /** The steps up to the proof, each with its cost. Returns the sentences about what cannot be taken back. */
@@ -61,14 +65,14 @@ export function showSteps(plan: PlanData): string[] {
   const irreversible = [
     ...new Set(steps.flatMap((step) => step.irreversible.map((text) => `${step.number}: ${text}`))),
   ];
-  const lines = [
-    "",
-    `${steps.length} steps up to the proof, ${span(plan.seconds)}.${api}`,
-    ...steps.map(stepLine),
+  answer("");
+  answerProse([`${steps.length} steps up to the proof, ${span(plan.seconds)}.${api}`], 2);
+  // below what the step does
+  answerProse(steps.map(stepLine), 8);
+  answerProse([
     ...(irreversible.length > 0 ? irreversible.map((text) => `  ! ${text}`) : ["Irreversible: nothing."]),
     "What is replaced stays in /root/kube-pki-repair-TIME of each node, until you remove it.",
-  ];
-  answerLines(lines);
+  ]);
   return irreversible;
 }
 

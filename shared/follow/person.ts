@@ -7,7 +7,7 @@ import { createInterface } from "node:readline/promises";
 import { setImmediate } from "node:timers/promises";
 import { codeOf } from "../fail.ts";
 import { plainLine } from "../plain.ts";
-import { answer, answerLines } from "../run.ts";
+import { answer } from "../run.ts";
 import { Interrupted } from "./interrupted.ts";
 
 export interface AskedNow {
@@ -30,8 +30,10 @@ export interface Person {
 
 function showAsked({ text, ways }: AskedNow) {
   const [first = "", ...more] = text;
-  answerLines(["", first, ...more.map((line) => `  ${line}`)]);
-  answerLines(ways.map((way, index) => `  ${index + 1}  ${way}`));
+  answer("");
+  answer(first, undefined, 2);
+  for (const line of more) answer(`  ${line}`, undefined, 4);
+  for (const [index, way] of ways.entries()) answer(`  ${index + 1}  ${way}`, undefined, 5);
 }
 
 /** Typed ahead is nothing: a line that came before its question is not its answer. */

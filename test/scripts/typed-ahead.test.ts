@@ -101,3 +101,39 @@ test("Ctrl-C at a question ends the question, and no signal comes of it", async 
   expect(screen).not.toContain("@signal");
   rmSync(dir, { recursive: true });
 });
+
+const LONG_WAY =
+  "Take the file from your machine. The API server needs it, and it cannot start without that file";
+
+test("a question breaks between words on a narrow terminal", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "typed-ahead-"));
+  writeFileSync(
+    join(dir, "asks.ts"),
+    `import { AtTerminal } from ${JSON.stringify(PERSON)};
+     await new AtTerminal().choose({ text: ["first?", ${JSON.stringify(LONG_WAY)}], ways: [${JSON.stringify(LONG_WAY)}] });
+     process.exit(0);`,
+  );
+  let screen = "";
+  const isAsked = Promise.withResolvers<void>();
+  const data = (_terminal: Bun.Terminal, bytes: Uint8Array) => {
+    screen += Buffer.from(bytes).toString();
+    if (screen.includes("Type a number (1-1): ")) isAsked.resolve();
+  };
+  const child = Bun.spawn([process.execPath, join(dir, "asks.ts")], {
+    env: { ...process.env, TERM: "xterm" },
+    terminal: { cols: 60, rows: 40, data },
+  });
+  await isAsked.promise;
+  child.terminal!.write("1\n");
+  expect(await child.exited).toBe(0);
+  const lines = screen.slice(0, screen.indexOf("Type a number")).split("\r\n");
+  expect(lines.filter((line) => line.length > 60)).toEqual([]);
+  expect(lines.slice(1, 6)).toEqual([
+    "first?",
+    "  Take the file from your machine. The API server needs it,",
+    "    and it cannot start without that file",
+    "  1  Take the file from your machine. The API server needs",
+    "     it, and it cannot start without that file",
+  ]);
+  rmSync(dir, { recursive: true });
+});
