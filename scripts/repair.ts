@@ -11,7 +11,7 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { sshHostOf } from "../shared/follow/destination.ts";
 import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
-import { HOME, isCheckout, kitFile } from "../shared/follow/kit-file.ts";
+import { HOME, kitFile, repairLine } from "../shared/follow/kit-file.ts";
 import { AtTerminal, NO_PERSON } from "../shared/follow/person.ts";
 import { folderIn, privateFolder } from "../shared/follow/private-folder.ts";
 import { newSession, RepairLog, type Session, type Words } from "../shared/follow/session.ts";
@@ -20,7 +20,6 @@ import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
 import { isOnEachMachine } from "../shared/pki/addresses.ts";
 import { ROOT } from "../shared/plan/login.ts";
 import { answerLines, run, tell, VERSION } from "../shared/run.ts";
-import { shell } from "../shared/shell-line.ts";
 
 async function main() {
   const { values, destination } = parse();
@@ -67,12 +66,8 @@ function firstHost(destination: string | undefined): Host {
   return { name: "this node", address: "", user: ROOT, isHere: true, kit: HOME };
 }
 
-const NPM = "npm run repair --";
-
 function againLine(destination: string | undefined): string {
-  if (destination === undefined) return "./bunw scripts/repair.ts";
-  const typed = shell`${destination}`;
-  return isCheckout() ? `${NPM} ${typed}` : shell`./bunw scripts/repair.ts ${destination}`;
+  return destination === undefined ? "./bunw scripts/repair.ts" : repairLine(destination);
 }
 
 const ENDS_SOON =

@@ -2,9 +2,10 @@
  * Decisions as numbers. Each open one is asked before anything is done, with what speaks for each way; a way is a word
  * that the plan takes, files that are brought, or a search. Without a terminal the options of the line decide.
  */
+import { homedir } from "node:os";
 import { resolve } from "node:path";
 import { attemptLater, Fail } from "../fail.ts";
-import { stat } from "../files/files.ts";
+import { readBytes, stat } from "../files/files.ts";
 import { plainLine } from "../plain.ts";
 import { LISTS, type List, type Way } from "../plan/decision-ways.ts";
 import type { DecisionData } from "../plan/plan-answer.ts";
@@ -28,7 +29,7 @@ export async function decideAll(session: Session, decisions: readonly DecisionDa
   const open = decisions.filter((decision) => isOpen(session, decision));
   if (await bringOwnFiles(session, open)) return "changed";
   for (const [index, decision] of open.entries()) {
-    const title = `decide ${index + 1} of ${open.length}`;
+    const title = `Decision ${index + 1} of ${open.length}`;
     const decided = await decide(session, decision, title);
     // a folder that the operator has just named has the other lost files, too
     if (decided === "changed") await bringOwnFiles(session, open);
@@ -43,10 +44,22 @@ function isOpen({ mayMakeKeys, leaves, person }: Session, { id, question, ways }
   return !mayBeLeft || (person.isThere && !leaves.has(question.join("\n")));
 }
 
-async function decide(session: Session, { question, ways }: DecisionData, title: string): Promise<Decided> {
+async function decide(session: Session, decision: DecisionData, title: string): Promise<Decided> {
+  for (;;) {
+    const decided = await decideOnce(session, decision, title);
+    if (decided !== "back") return decided;
+  }
+}
+
+async function decideOnce(
+  session: Session,
+  { id, question, ways }: DecisionData,
+  title: string,
+): Promise<Decided | "back"> {
   const shown = [...ways.map(shownWay), LOOK_AGAIN, END];
+  const silent = SILENT.includes(id) ? whySilent(session) : [];
   const chosen = await session.person.choose({
-    text: [`${title}: ${question[0]}`, ...question.slice(1)],
+    text: [`${title}: ${question[0]}`, ...question.slice(1), ...silent],
     ways: shown,
   });
   if (chosen === undefined) return "wait";
@@ -63,7 +76,14 @@ function shownWay({ does, costs, irreversible }: Way): string {
   return [does, ...(costs ? [costs] : []), ...(irreversible ? [irreversible] : [])].map(plainLine).join(". ");
 }
 
-async function follow(session: Session, way: Way): Promise<Decided> {
+const SILENT: readonly DecisionData["id"][] = ["silent-control-planes", "silent-workers"];
+
+/** ssh's own words tell a machine that is off from a key that is refused. */
+function whySilent({ silent }: Session): string[] {
+  return [...silent].map(([name, why]) => `${name}: ${why}`);
+}
+
+async function follow(session: Session, way: Way): Promise<Decided | "back"> {
   if (way.newKeys) {
     session.mayMakeKeys = true;
     return "continue";
@@ -78,8 +98,8 @@ async function follow(session: Session, way: Way): Promise<Decided> {
   }
   if (way.brings) await bringConfig(session, way.brings);
   if (way.puts) await putPods(session, way.puts);
-  if (way.upload) await upload(session, way.upload);
-  if (way.bundle) await openBundle(session);
+  if (way.upload && !(await upload(session, way.upload))) return "back";
+  if (way.bundle && !(await openBundle(session))) return "back";
   return "changed";
 }
 
@@ -92,66 +112,67 @@ function addWords({ words }: Session, more: NonNullable<Way["says"]>) {
 
 /**
  * The operator's own copy, into its place on each node that has lost it. A file that is there already stays, or moves aside.
- * A folder is only kept: each lost file that it has is brought.
+ * A folder is only kept: each lost file that it has is brought. False: the operator went back.
  */
-async function upload(session: Session, { path, to, aside }: NonNullable<Way["upload"]>) {
-  const typed = await session.person.path(
-    `The path of ${path} on this machine, or of a folder with your copies`,
-  );
-  if (typed === undefined) return;
-  const at = resolve(typed);
-  if (stat(at)?.kind === "dir") {
-    session.ownFiles = at;
-    return;
-  }
-  const input = await read(typed);
-  if (input === undefined) return;
-  for (const name of to) await putFile(session, { path, name, input, aside });
+async function upload(session: Session, { path, to, aside }: NonNullable<Way["upload"]>): Promise<boolean> {
+  const question = `The path of ${path} on this machine, or of a folder with your copies`;
+  const own = await operatorsOwn(session, question, true);
+  if (own === undefined) return false;
+  if (typeof own === "string") session.ownFiles = own;
+  else for (const name of to) await putFile(session, { path, name, input: own, aside });
+  return true;
 }
 
-/** A bundle of the old keys: the script proves each key, and asks for the passphrase. */
-async function openBundle(session: Session) {
+/** A bundle of the old keys: the script proves each key, and asks for the passphrase. False: the operator went back. */
+async function openBundle(session: Session): Promise<boolean> {
   const { first } = session;
-  const input = await operatorsFile(session, "The path of the bundle on this machine");
-  if (input === undefined) return;
+  const input = await operatorsOwn(session, "The path of the bundle on this machine", false);
+  if (!(input instanceof Uint8Array)) return false;
   await session.transport.run(first, inKit(first, "umask 077; cat > operators-bundle.age"), { input });
   const line = "./bunw scripts/hand-over.ts unpack operators-bundle.age";
   answer(`${first.name}# ${line}`);
   const exitCode = await session.transport.onTerminal(first, inKit(first, line));
   session.log.add({ node: first.name, command: line, seconds: 0, exitCode });
   await removeBundle(session, first);
+  return true;
 }
 
 async function removeBundle(session: Session, first: Host) {
   await session.transport.run(first, inKit(first, "rm -f operators-bundle.age"));
 }
 
-/** Returns undefined if the operator named no usable one. The reason was printed, and the question is asked again. */
-async function operatorsFile({ person }: Session, question: string): Promise<Uint8Array | undefined> {
-  const path = await person.path(question);
-  return path === undefined ? undefined : await read(path);
-}
-
-/** Returns undefined after the reason was printed. */
-async function read(path: string): Promise<Uint8Array | undefined> {
-  const bytes = await attemptLater(() => bytesOf(path));
-  if (!(bytes instanceof Fail)) return bytes;
-  say(`${bytes.message}: ${bytes.hint}`);
-  return undefined;
+/**
+ * The bytes of the file that the operator names, or the absolute path of a folder, where one will do. A path that will not
+ * do is said, and asked again. Returns undefined at Enter alone, or if nobody answers.
+ */
+async function operatorsOwn(
+  { person }: Session,
+  question: string,
+  mayBeFolder: boolean,
+): Promise<Uint8Array | string | undefined> {
+  for (;;) {
+    const typed = await person.path(`${question} (Enter alone goes back)`);
+    if (typed === undefined) return undefined;
+    const at = resolve(typed.replace(/^~(?=\/|$)/, homedir()));
+    if (mayBeFolder && stat(at)?.kind === "dir") return at;
+    const bytes = await attemptLater(async () => readOwnFile(at));
+    if (!(bytes instanceof Fail)) return bytes;
+    say(`${bytes.message}: ${bytes.hint}`);
+  }
 }
 
 /** Errors: Fail where it cannot be read, or is too large for a file of a node. */
-async function bytesOf(path: string): Promise<Uint8Array> {
-  const file = Bun.file(path);
-  if (!(await file.exists()))
+function readOwnFile(path: string): Uint8Array {
+  const { kind, size } = stat(path) ?? {};
+  if (kind !== "file" || size === undefined)
     throw new Fail(`There is no file "${plainLine(path)}"`, {
       hint: "give the path of a file on this machine",
     });
-  if (file.size > MOST_UPLOADED)
-    throw new Fail(`"${plainLine(path)}" has ${file.size} bytes, which is too large`, {
+  if (size > MOST_UPLOADED)
+    throw new Fail(`"${plainLine(path)}" has ${size} bytes, which is too large`, {
       hint: "give the file itself, and not an archive of a disk",
     });
-  return await file.bytes();
+  return readBytes(path)!;
 }
 
 const MOST_UPLOADED = 64 * 2 ** 20;

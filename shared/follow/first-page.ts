@@ -21,14 +21,15 @@ function isOfEnd({ number }: StepData): boolean {
   return number.startsWith("6");
 }
 
-export function showFirstPage(plan: PlanData) {
+/** `silent`: name of a node → why it has let nobody in. */
+export function showFirstPage(plan: PlanData, silent: ReadonlyMap<string, string>) {
   const { cluster, kubernetes, nodes, aim, verdict } = plan;
   const roles = (role: RegExp) => nodes.filter((node) => role.test(node.role)).length;
   answer("");
   answerProse([
     `${cluster ?? "this cluster"}${kubernetes ? `, Kubernetes ${kubernetes}` : ""}: ${counted(roles(/control plane/), "control plane node")}, ${counted(roles(/worker/), "worker")}`,
   ]);
-  showRows(plan);
+  showRows(plan, silent);
   answerProse(["", `${aim ?? verdict}`, ...plan.notes.map((note) => `  note: ${note}`)]);
 }
 
@@ -43,10 +44,13 @@ function counted(number: number, what: string): string {
 
 const MOST_ROWS = 20;
 
-function showRows({ nodes, lost, away }: PlanData) {
+function showRows({ nodes, lost, away }: PlanData, silent: ReadonlyMap<string, string>) {
   const longest = Math.max(...nodes.map(({ name }) => name.length), 0);
   const rows = [
-    ...nodes.map(({ name, said, why }) => `  ${name.padEnd(longest)}  ${said ?? why ?? "not looked at"}`),
+    ...nodes.map(({ name, said, why }) => {
+      const reason = silent.has(name) ? `: ${silent.get(name)}` : "";
+      return `  ${name.padEnd(longest)}  ${said ?? why ?? "not looked at"}${reason}`;
+    }),
     ...lost.map((name) => `  ${name.padEnd(longest)}  lost for good, as was said: nothing is typed there`),
     ...away.map((name) => `  ${name.padEnd(longest)}  away for now, as was said: nothing is typed there`),
   ];

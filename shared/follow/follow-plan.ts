@@ -2,13 +2,15 @@
  * From the first look to the proof: looks, asks what has to be decided, shows one screen, and then types one step after
  * the other. It finds out where it is by looking, so the same command continues after a stop, from any machine.
  */
-import { plainLine, quoteUntrusted } from "../plain.ts";
+import { exists } from "../files/files.ts";
+import { listed, plainLine, quoteUntrusted } from "../plain.ts";
 import type { DecisionData, NoPlanData, PlanData, StepData } from "../plan/plan-answer.ts";
 import { answerLines, show, tell } from "../run.ts";
 import { decideAll, optionsThatDecide } from "./decide.ts";
 import { doAct } from "./do-act.ts";
 import { isForLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
 import { endIfStopping, Interrupted } from "./interrupted.ts";
+import { repairLine } from "./kit-file.ts";
 import { printLeftCommands } from "./left-by-hand.ts";
 import { firstLook, lookAround, meetAll } from "./look-around.ts";
 import { commandsLeftHere, stepsFromHere } from "./on-this-node.ts";
@@ -44,7 +46,7 @@ async function lookAndFollow(session: Session): Promise<Next> {
   const plan = await lookAround(session, own);
   endIfStopping(session);
   if (plan.ended !== "ok") return await withoutPlan(session, plan);
-  showFirstPage(plan);
+  showFirstPage(plan, session.silent);
   const decided = await decided1(session, plan.decisions);
   if (decided !== undefined) return decided;
   if (plan.elsewhere) return await asked(session, "No step can be planned before that.");
@@ -65,7 +67,7 @@ async function withoutPlan(
 ): Promise<Next> {
   if (decisions.length > 0) return (await decided1(session, decisions)) ?? "look again";
   const { name, isHere } = session.first;
-  if (isHere) show(plainLine(message), plainLine(hint));
+  if (isHere) show(plainLine(message), `${plainLine(hint)}${ofOwnMachine()}`);
   else
     answerLines([
       "",
@@ -73,6 +75,12 @@ async function withoutPlan(
       nodesWords(name, quoteUntrusted(hint)),
     ]);
   return ended === "refused" ? ENDS.waits : ENDS.stopped;
+}
+
+/** The operator's own machine has no kubelet: there the line needs a node. */
+function ofOwnMachine(): string {
+  if (exists("/var/lib/kubelet")) return "";
+  return `. If this is your own machine, name a control plane node: ${repairLine("root@NODE")}`;
 }
 
 /** Returns undefined if all questions are decided, and the plan is still valid. */
@@ -94,7 +102,7 @@ async function holdFirst(session: Session, plan: PlanData): Promise<Next | undef
   if (!hold || session.isHeld) return undefined;
   session.isHeld = true;
   const text = [
-    `Keys are lost here. ${hold.does}, on ${hold.on.join(", ")}, before all else?`,
+    `Keys are lost on ${plan.node}. May repair do this before all else, on ${listed(hold.on)}: ${hold.does}?`,
     `It keeps keys in memory alive. ${hold.costs}. Way back: systemctl start kubelet.`,
   ];
   const way = session.mayBegin

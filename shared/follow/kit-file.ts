@@ -9,6 +9,7 @@ import { sha256Of } from "../files/sha256.ts";
 import { kitProgram } from "../plan/kit-program.ts";
 import { readRunbook } from "../plan/runbook.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 
 /** The folder of this checkout, or of this kit. */
 export const HOME = resolve(import.meta.dir, "../..");
@@ -43,8 +44,15 @@ function unpackIn(runbook: string): string {
   return kitProgram(line ?? "").program;
 }
 
+/** The line that repairs from a machine of the operator's. */
+export function repairLine(destination: string): string {
+  return isCheckout() ? `${NPM} ${shell`${destination}`}` : shell`./bunw scripts/repair.ts ${destination}`;
+}
+
+const NPM = "npm run repair --";
+
 /** The program that packs a kit does not travel to the nodes. */
-export function isCheckout(): boolean {
+function isCheckout(): boolean {
   return existsSync(join(HOME, PACKER));
 }
 

@@ -98,7 +98,10 @@ export async function meetOnce(session: Session, host: Host): Promise<string | u
   endIfStopping(session);
   const why = await session.transport.meet(host);
   endIfStopping(session);
-  if (why === undefined) session.met.add(host.name);
+  if (why === undefined) {
+    session.met.add(host.name);
+    session.silent.delete(host.name);
+  } else session.silent.set(host.name, quoteUntrusted(why));
   return why;
 }
 

@@ -100,6 +100,7 @@ const WORDS: readonly [RegExp, string][] = [
 /** ssh's own last word. A host key that has changed is no silence: somebody answers there. */
 function reasonOf(lines: readonly string[]): string {
   const last = quoteUntrusted(lines.findLast((line) => line.trim() !== "") ?? "");
-  const what = WORDS.find(([form]) => lines.some((line) => form.test(line)))?.[1] ?? "does not answer by ssh";
+  const what =
+    WORDS.find(([form]) => lines.some((line) => form.test(line)))?.[1] ?? "it does not answer by ssh";
   return last === "" ? what : `${what}: ${last}`;
 }

@@ -31,6 +31,8 @@ export interface Session {
   hosts: Map<string, Host>;
   /** Names of those that have answered. */
   met: Set<string>;
+  /** Name of a node that has let nobody in by ssh → why; a machine's words are in it, quoted. */
+  silent: Map<string, string>;
   words: Words;
   /** The disk is searched as well. */
   deep: boolean;
@@ -82,7 +84,12 @@ export function newSession(
   return {
     ...given,
     user: given.first.user,
-    ...{ hosts: new Map([[given.first.name, given.first]]), met: new Set(), isHeld: false },
+    ...{
+      hosts: new Map([[given.first.name, given.first]]),
+      met: new Set(),
+      silent: new Map(),
+      isHeld: false,
+    },
     ...{
       named: new Set(),
       leaves: new Set(),

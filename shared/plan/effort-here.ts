@@ -103,6 +103,6 @@ function irreversibleValues({
     ...(controlPlanes.length > 0 && { memberOut: { NODE: controlPlanes.join(", ") } }),
     ...(away.length > 0 && { fullManager: {} }),
     ...(bundles.includes(BUNDLE) && { bundle: { FILE: BUNDLE } }),
-    ...{ tokens: {}, restarts: {}, oldKey: { DIR: "aside/etc/kubernetes/pki of the rescue folder" } },
+    ...{ tokens: {}, restarts: {}, oldKey: { DIR: "/root/kube-pki-repair-TIME/aside/etc/kubernetes/pki" } },
   };
 }

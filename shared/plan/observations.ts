@@ -99,7 +99,7 @@ export function keyFiles(names: readonly string[]): string {
 
 /** A node's words about itself, in ours. This one was looked at now. */
 export function saidBy(name: string, { nodes, silent }: NodeAnswers, here: Assessment): { said?: string } {
-  if (name === here.node) return { said: `Here: ${damageHere(here).join("; ")}` };
+  if (name === here.node) return { said: damageHere(here).join("; ") };
   if (silent.includes(name)) return { said: "Asked, and no answer" };
   const node = nodes.find((one) => one.name === name);
   return node ? { said: `At ${inUtc(node.made)}: ${damageOf(node).join("; ")}` } : {};

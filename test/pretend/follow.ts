@@ -36,7 +36,7 @@ export class PretendNodes implements Transport {
 
   async meet({ name }: Host): Promise<string | undefined> {
     this.met.push(name);
-    return this.off.has(name) ? "does not answer by ssh" : undefined;
+    return this.off.has(name) ? "it does not answer by ssh" : undefined;
   }
 
   async run(
@@ -78,11 +78,12 @@ export class PretendPerson implements Person {
   /** All that was shown with the questions, a line each. */
   readonly shown: string[] = [];
   readonly #ways: readonly RegExp[];
-  readonly #path: string | undefined;
+  readonly #paths: string[];
 
-  constructor(ways: readonly RegExp[], path?: string) {
+  /** `paths`: one for each question about a path; behind the last one, Enter alone. */
+  constructor(ways: readonly RegExp[], ...paths: readonly string[]) {
     this.#ways = ways;
-    this.#path = path;
+    this.#paths = [...paths];
   }
 
   async choose({ text, ways }: AskedNow): Promise<number | undefined> {
@@ -98,7 +99,7 @@ export class PretendPerson implements Person {
 
   async path(question: string): Promise<string | undefined> {
     this.asked.push(question);
-    return this.#path;
+    return this.#paths.shift();
   }
 }
 

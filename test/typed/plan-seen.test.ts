@@ -425,7 +425,7 @@ test("the page says on each node's card what that node has said, and ticks what 
     ]);
     const { m1, m2, m3, w1, w2 } = Object.fromEntries(cards);
     const damaged = "damaged: certificates, the service-account key, kubeconfigs, manifests";
-    expect(m1).toContain(`Here: lost: ca.key, front-proxy-ca.key, etcd/ca.key, sa.key; ${damaged}`);
+    expect(m1).toContain(`lost: ca.key, front-proxy-ca.key, etcd/ca.key, sa.key; ${damaged}`);
     expect(m2).toContain(`At TIME UTC: lost: ca.key, front-proxy-ca.key, etcd/ca.key, sa.key; ${damaged}`);
     expect(m3).toContain(`sa.key; the kubelet is stopped, no controller-manager runs; ${damaged}`);
     expect(w1).toContain("Asked, and no answer");

@@ -224,10 +224,13 @@ export class Operator implements Person {
 
   async path(question: string): Promise<string | undefined> {
     note(this.#scene, ASKS, question);
-    const text = this.#textOf?.(
-      /^The path of (\S+) on this machine(?:, or of a folder with your copies)?$/.exec(question)?.[1] ?? "",
-    );
-    if (text === undefined) return undefined;
+    const path = /^The path of (\S+) on this machine(?:, or of a folder with your copies)? \(/.exec(
+      question,
+    )?.[1];
+    if (path === undefined) return undefined;
+    const text = this.#textOf?.(path);
+    // Enter alone goes back to the same question, for ever
+    if (text === undefined) throw new Error(`nobody has foreseen: ${question}`);
     const folder = mkdtempSync(join(process.env.TMPDIR ?? "/tmp", "operators-"));
     writeFileSync(join(folder, "own"), text, { mode: 0o600 });
     return join(folder, "own");

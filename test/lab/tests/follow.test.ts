@@ -37,7 +37,7 @@ test("an operator brings back what a question names, once, and looks again; else
   const does = async () => void done.push("brought");
   const operator = new Operator(scene, [/^w3 is away/], { mended: { question: / is lost on /, does } });
   const lost = {
-    text: ["decide 1 of 1: first", "/etc/x is lost on cp1"],
+    text: ["Decision 1 of 1: first", "/etc/x is lost on cp1"],
     ways: ["Copy it", "Look again: yes"],
   };
   expect(await operator.choose({ text: ["w3?"], ways: ["End", "w3 is away for now"] })).toBe(1);

@@ -49,8 +49,8 @@ test("four numbers, and every step of the plan is typed where the plan says, in 
   const { end, stdout } = await repaired(transport, person);
   expect(end).toBe(ENDS.repaired);
   expect(person.asked.map((text) => text.split(" | ")[0])).toEqual([
-    expect.stringMatching(/^Keys are lost here\./),
-    expect.stringMatching(/^decide 1 of 1: Lost keys were found nowhere/),
+    expect.stringMatching(/^Keys are lost on m1\./),
+    expect.stringMatching(/^Decision 1 of 1: Lost keys were found nowhere/),
     "Begin?",
     "Make a backup of the keys now?",
   ]);
@@ -291,7 +291,9 @@ test("a worker that does not answer by ssh is asked about, and what was said goe
   );
   transport.off.add("w2");
   const person = new PretendPerson([/^w2 is away/, WAYS[0]!, /^Make new keys/, /^End here/]);
-  const { end } = await repaired(transport, person);
+  const { end, stdout } = await repaired(transport, person);
+  expect(person.shown).toContain("w2: it does not answer by ssh");
+  expect(stdout).toMatch(/^ {2}w2 .*: it does not answer by ssh$/m);
   expect(end).toBe(ENDS.stopped);
   expect(
     transport.calls.filter((call) => call.includes("plan.ts --json --seen seen.d --without w2")),

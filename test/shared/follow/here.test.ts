@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
 import { folderIn, privateFolder } from "../../../shared/follow/private-folder.ts";
 import type { PlanData } from "../../../shared/plan/plan-answer.ts";
+import { write } from "../../pretend/cluster.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { caught } from "../../pretend/quietly.ts";
@@ -86,4 +87,19 @@ test("on the node itself no kit and no connection lies on a disk, whose free blo
     if (before !== undefined) process.env.XDG_RUNTIME_DIR = before;
   }
   expect(() => privateFolder(`${box.dir}/gone`, "x")).toThrow(`Cannot write ${box.dir}/gone: ENOENT`);
+});
+
+test("a machine without a kubelet may be the operator's own: the hint has the line that names a node", async () => {
+  using box = sandbox();
+  const refused = { schemaVersion: 2, ended: "refused", message: "this node has no etcd", hint: "go to one" };
+  const transport = new PretendNodes((_, command) =>
+    command.includes("scripts/plan.ts --json") ? { stdout: JSON.stringify(refused) } : undefined,
+  );
+  const first = { name: "this node", address: "", user: "root", isHere: true as const, kit: "/kit" };
+  const { session } = pretendSession({ transport, person: new PretendPerson([]) });
+  Object.assign(session, { first, hosts: new Map([[first.name, first]]) });
+  const line = "If this is your own machine, name a control plane node: npm run repair -- root@NODE";
+  expect((await caught(() => repairAll(session))).stderr).toContain(line);
+  write(`${box.dir}/var/lib/kubelet/config.yaml`, "");
+  expect((await caught(() => repairAll(session))).stderr).not.toContain("own machine");
 });

@@ -28,7 +28,7 @@ test("a host key that is another than before is the reason, and no silence", asy
   const off = await withSsh((ssh) => ssh.meet(w1), {
     meets: "echo 'ssh: connect to host: No route' >&2; exit 255",
   });
-  expect(off.value).toBe("does not answer by ssh: ssh: connect to host: No route");
+  expect(off.value).toBe("it does not answer by ssh: ssh: connect to host: No route");
   const fine = await withSsh((ssh) => ssh.meet(w1));
   expect(fine.value).toBeUndefined();
 });

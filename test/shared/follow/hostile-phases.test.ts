@@ -79,7 +79,7 @@ const PHASES: [phase: string, hostile: Hostile, asks: RegExp | undefined, end: n
   [
     "is met: another host key",
     { meet: `its host key is another than the known one: ${NOISE}` },
-    /^decide 1 of 2: w2/,
+    /^Decision 1 of 2: w2/,
     0,
   ],
   [

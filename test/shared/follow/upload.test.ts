@@ -1,15 +1,7 @@
 /** A number of `repair` that takes a file of the operator's own. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import {
-  chmodSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { homedir } from "node:os";
 import { repairAll } from "../../../shared/follow/follow-plan.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
 import type { Session } from "../../../shared/follow/session.ts";
@@ -38,11 +30,11 @@ const SEALED = {
   ],
 };
 
-async function follow(own: string, ways: readonly RegExp[]) {
+async function follow(own: string | readonly string[], ways: readonly RegExp[]) {
   const transport = new PretendNodes((_node, line) =>
     line.includes("scripts/plan.ts --json") ? { stdout: JSON.stringify(SEALED), exitCode: 2 } : undefined,
   );
-  const person = new PretendPerson(ways, own);
+  const person = new PretendPerson(ways, ...[own].flat());
   const { session } = pretendSession({ transport, person });
   const { value, stdout, stderr } = await caught(() => repairAll(session));
   return { end: value, transport, person, screen: `${stdout}${stderr}` };
@@ -50,23 +42,44 @@ async function follow(own: string, ways: readonly RegExp[]) {
 
 test("the file gets into its place on the node that lacks it, and the node is looked at again", async () => {
   using box = sandbox();
-  writeFileSync(`${box.dir}/own.yaml`, "kind: EncryptionConfiguration\n");
+  write(`${box.dir}/own.yaml`, "kind: EncryptionConfiguration\n");
   let asked = 0;
   const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
-  const { transport, person, screen } = await follow(`${box.dir}/own.yaml`, [once, /^End here/]);
+  const { transport, person, screen } = await follow("/own.yaml", [once, /^End here/]);
   expect(transport.sent.get("m1")).toBe("kind: EncryptionConfiguration\n");
   expect(transport.calls).toContain(`m1: ${putLine({ path: PATH, size: 30, aside: false })}`);
   expect(screen).toContain(`wrote ${PATH} on m1: 30 bytes`);
   expect(person.asked.filter((text) => text.includes(DOES))).toHaveLength(2);
 });
 
-test("a path that is none is said, and the question comes again", async () => {
+test("a path that is none is said, and asked again at once", async () => {
+  using box = sandbox();
+  write(`${box.dir}/own.yaml`, "kind: EncryptionConfiguration\n");
   let asked = 0;
   const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
-  const { transport, person, screen } = await follow("/nowhere/own.yaml", [once, /^End here/]);
+  const { transport, person, screen } = await follow(["/nowhere/own.yaml", "/own.yaml"], [once, /^End here/]);
   expect(screen).toContain('There is no file "/nowhere/own.yaml"');
-  expect(transport.sent.get("m1")).toBeUndefined();
+  expect(transport.sent.get("m1")).toBe("kind: EncryptionConfiguration\n");
+  expect(person.asked.filter((text) => text.startsWith(`The path of ${PATH} `))).toHaveLength(2);
   expect(person.asked.filter((text) => text.includes(DOES))).toHaveLength(2);
+});
+
+test("Enter alone goes back to the decision, without another look", async () => {
+  let asked = 0;
+  const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
+  const { transport, person } = await follow("/nowhere/own.yaml", [once, /^End here/]);
+  expect(transport.sent.get("m1")).toBeUndefined();
+  expect(person.asked.map((text) => text.split(" ")[0])).toEqual(["Decision", "The", "The", "Decision"]);
+  expect(transport.calls.filter((call) => call.includes("plan.ts --json"))).toHaveLength(1);
+});
+
+test("~ is the operator's home", async () => {
+  using box = sandbox();
+  write(`${box.dir}${homedir()}/own.yaml`, "kind: EncryptionConfiguration\n");
+  let asked = 0;
+  const once = { test: (way: string) => way.startsWith("I have") && asked++ === 0 } as RegExp;
+  const { transport } = await follow("~/own.yaml", [once, /^End here/]);
+  expect(transport.sent.get("m1")).toBe("kind: EncryptionConfiguration\n");
 });
 
 const AUDIT = "/etc/kubernetes/audit/policy.yaml";
